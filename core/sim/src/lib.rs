@@ -1,0 +1,1 @@
+//! Many machines under virtual time and faults.

@@ -1,0 +1,3 @@
+//! Chat: the server's machine and the client's.
+
+pub mod server;

@@ -1,0 +1,27 @@
+//! The protocol of Cordee as sans-IO state machines: bytes and time in, effects out.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod backoff;
+pub mod chat;
+pub mod framing;
+pub mod hash;
+pub mod ids;
+pub mod limits;
+pub mod log;
+pub mod machine;
+pub mod names;
+pub mod outbox;
+pub mod prng;
+pub mod slab;
+pub mod time;
+pub mod wire;
+
+pub use limits::Limits;
+pub use machine::Machine;
+pub use outbox::{Outbox, Span};
+pub use time::{Time, Wall};

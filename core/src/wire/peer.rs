@@ -1,0 +1,185 @@
+//! Messages between two servers.
+
+use super::chat::MemberState;
+use super::{Fixed64, Seq, wire, wire_enum};
+use crate::hash::ClusterKey;
+use crate::ids::{Clock, Origin, OriginRef, ServerId, SessionId, Tag};
+
+wire_enum! {
+    /// What a server does now.
+    ServerState {
+        /// It catches up and takes no sessions.
+        Joining = 0,
+        /// It serves.
+        Active = 1,
+        /// It is about to stop and takes no sessions.
+        Draining = 2,
+    }
+    /// How a session stands.
+    Presence {
+        /// Attached at its home.
+        Online = 0,
+        /// Its connection or its home was lost; it may come back.
+        Away = 1,
+        /// It departed.
+        Gone = 2,
+    }
+}
+
+wire! {
+    /// A member of the cluster.
+    MemberRecord<'a> {
+        /// Its id.
+        server: ServerId,
+        /// Its advertised address.
+        address: &'a str,
+        /// The highest incarnation known of it.
+        incarnation: u32,
+        /// How it stands.
+        state: MemberState,
+        /// Raised by whoever changes the state of a member that cannot speak for itself.
+        version: u64,
+    }
+
+    /// Introduces a server to another, from both sides, after hello and welcome.
+    [0x50] PeerHello<'a> {
+        /// Who speaks.
+        server: ServerId,
+        /// Its present origin.
+        origin: Origin,
+        /// Its advertised address.
+        address: &'a str,
+        /// The cluster's id as it knows it.
+        cluster_id: Tag,
+        /// When that cluster was founded: the earliest wins where two meet.
+        founded: Clock,
+        /// The key of the tags that goes with the id.
+        key: ClusterKey,
+        /// Its clock: above everything it stamped or announced.
+        clock: Clock,
+        /// Up to this clock it told clients that indexes are final.
+        final_clock: Clock,
+        /// The highest incarnation that it knows of the listener.
+        known_incarnation: u32,
+        /// What it is doing.
+        state: ServerState,
+        /// Everyone it knows.
+        members: Seq<'a, MemberRecord<'a>>,
+    }
+
+    /// A part of the vector of what the sender holds, sent once at linking.
+    [0x51] PeerVector<'a> {
+        /// Whether another part follows.
+        more: bool,
+        /// Per origin: the highest number held without a gap, and the rolling hash there.
+        held: Seq<'a, (Origin, u64, Tag)>,
+    }
+
+    /// The sender holds (persisted, showable) these now. Sent after each batch.
+    [0x52] Have<'a> {
+        /// Per origin, by the sender's references.
+        held: Seq<'a, (OriginRef, u64)>,
+    }
+
+    /// A sign of life, every 150 ms.
+    [0x53] Beat<'a> {
+        /// The sender never stamps at or below this clock again.
+        clock: Clock,
+        /// A hash over the whole vector of what it holds: equal vectors, equal hashes.
+        vector: Fixed64,
+        /// The digest of its archive at that vector.
+        digest: Tag,
+        /// How many rows its archive has.
+        ma: u64,
+        /// What it is doing.
+        state: ServerState,
+        /// Users attached to it, with reservations.
+        load: u32,
+        /// Its limit of users.
+        limit: u32,
+        /// Per server that it hears directly, how long ago in milliseconds.
+        heard: Seq<'a, (ServerId, u32)>,
+    }
+
+    /// Asks for entries of an origin, in order.
+    [0x54] Pull {
+        /// Whose.
+        origin: Origin,
+        /// The first number.
+        from: u64,
+        /// The last number.
+        to: u64,
+    }
+
+    /// Asks whether a session may have a name.
+    [0x55] Claim<'a> {
+        /// Comes back in the vote.
+        claim: u64,
+        /// Who wants it.
+        session: SessionId,
+        /// The name.
+        name: &'a str,
+        /// When it was asked for: the earliest wins.
+        clock: Clock,
+    }
+
+    /// The answer to a claim.
+    [0x56] Vote {
+        /// As in the claim.
+        claim: u64,
+        /// Whether the sender grants it.
+        granted: bool,
+    }
+
+    /// The standing of a session, as its home last stated it. Merged by (attachment, version).
+    [0x57] Session<'a> {
+        /// Who.
+        session: SessionId,
+        /// The name as it is written.
+        name: &'a str,
+        /// When the name was claimed.
+        claim: Clock,
+        /// The attachment that this is about.
+        attachment: u32,
+        /// Raised with each change within an attachment.
+        version: u64,
+        /// Where it is, or was, attached.
+        home: ServerId,
+        /// How it stands.
+        presence: Presence,
+        /// Its rooms.
+        rooms: Seq<'a, &'a str>,
+    }
+
+    /// A room. Rooms only ever come; the topic's last writer wins.
+    [0x58] Room<'a> {
+        /// Its name.
+        room: &'a str,
+        /// When it was first made.
+        made: Clock,
+        /// Its topic.
+        topic: &'a str,
+        /// When the topic was set; 0 when it never was.
+        topic_clock: Clock,
+        /// Who set it.
+        topic_by: &'a str,
+    }
+
+    /// A newcomer is about to be sent to the listener: keep a place for five seconds.
+    [0x59] Reserve {
+        /// What the newcomer will show.
+        reservation: Fixed64,
+    }
+
+    /// How members stand that cannot speak for themselves.
+    [0x5a] Members<'a> {
+        /// The members.
+        members: Seq<'a, MemberRecord<'a>>,
+    }
+
+    /// Everything that had to be said at linking was said.
+    [0x5b] Linked {
+        /// Nothing yet.
+        reserved: u8,
+    }
+}

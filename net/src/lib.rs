@@ -1,0 +1,1 @@
+//! Drivers: blocking threads over sockets.
