@@ -376,8 +376,7 @@ mod tests {
             let mut got = Vec::new();
             for piece in bytes.chunks(step) {
                 deframer.extend(piece);
-                let hello = deframer.ready().expect("nothing is wrong").first().is_some();
-                if hello {
+                if !deframer.ready().expect("nothing is wrong").is_empty() {
                     deframer.set_frame_bytes_max(FRAME_BYTES_MAX);
                 }
                 collect(&mut deframer, &mut got).expect("nothing is wrong");

@@ -9,6 +9,8 @@ extern crate std;
 pub mod backoff;
 pub mod chat;
 pub mod framing;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hash;
 pub mod ids;
 pub mod limits;
