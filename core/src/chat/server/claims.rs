@@ -90,8 +90,7 @@ impl ChatServer {
         if !free || self.claims.is_contested(&key, clock, session) {
             return self.claim_decided(now, conn, name, purpose, Err(Reason::NameTaken), out);
         }
-        let voters: BTreeSet<ServerId> =
-            self.linked_peers().map(|(_, peer)| peer.server).collect();
+        let voters: BTreeSet<ServerId> = self.linked_peers().map(|(_, peer)| peer.server).collect();
         if voters.is_empty() {
             return self.claim_decided(now, conn, name, purpose, Ok(clock), out);
         }

@@ -324,12 +324,8 @@ impl ChatServer {
         if self.storage.bytes > self.limits().unpersisted_bytes_max / 2 {
             return;
         }
-        let paused: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| conn.paused.backlog)
-            .map(|(id, _)| id)
-            .collect();
+        let paused: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| conn.paused.backlog).map(|(id, _)| id).collect();
         for id in paused {
             self.unpause_if_drained(id, out);
         }

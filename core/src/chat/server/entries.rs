@@ -51,8 +51,7 @@ impl ChatServer {
             None => (self.own, 0),
         };
         if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
-            let unacknowledged =
-                Unacknowledged { author_number: say.number, origin, number };
+            let unacknowledged = Unacknowledged { author_number: say.number, origin, number };
             attached.unacknowledged.push_back(unacknowledged);
         }
         self.soon.acknowledge = true;
@@ -127,8 +126,7 @@ impl ChatServer {
             None => say.scope,
         };
         self.stats.accepted += 1;
-        let said =
-            Said { author, author_number: say.number, name: &name, scope, body: say.body };
+        let said = Said { author, author_number: say.number, name: &name, scope, body: say.body };
         Ok(self.append_own(now, &said, after, out))
     }
 
@@ -170,8 +168,7 @@ impl ChatServer {
     fn follow_previous(&self, said: &Said<'_>, after: &mut Vec<(OriginRef, u64)>) {
         let previous = self.archive.author_number(&said.author);
         let Some(row) = self.archive.row(&said.author, previous) else { return };
-        let (origin, number) =
-            (self.archive.origin_of(row), self.archive.number_of(row));
+        let (origin, number) = (self.archive.origin_of(row), self.archive.number_of(row));
         if origin == self.own || number <= at(&self.stable_told, origin) {
             return;
         }
@@ -217,8 +214,7 @@ impl ChatServer {
             (false, true) => Audience::Nobody,
         };
         let final_clock = self.final_clock;
-        let frames =
-            out.encode(|arena| self.archive.put_entry(inserted.id, final_clock, 0, arena));
+        let frames = out.encode(|arena| self.archive.put_entry(inserted.id, final_clock, 0, arena));
         let item = Item {
             bytes: frames.len() as u32,
             scope: inserted.scope,
@@ -240,12 +236,7 @@ impl ChatServer {
         let storage = &mut self.storage;
         storage.given += 1;
         storage.bytes += bytes.len() as u64;
-        storage.pending.push_back((
-            storage.given,
-            bytes.len() as u32,
-            entry.origin,
-            entry.number,
-        ));
+        storage.pending.push_back((storage.given, bytes.len() as u32, entry.origin, entry.number));
         out.push(Effect::Persist { sequence: storage.given, bytes });
     }
 
@@ -323,16 +314,28 @@ impl ChatServer {
             self.soon.plan_pulls = true;
             return Ok(());
         }
+        if !self.is_believable(origin, &entry) {
+            return Err(Reason::BadFrame);
+        }
         self.clock.observe(now, entry.clock);
         if self.waiting.count(origin) > 0 || !self.is_showable(&entry) {
             self.stats.waited += 1;
-            self.waiting.hold(origin, entry.number, portable, tag);
+            self.waiting.hold(origin, entry.number, entry.clock, portable, tag);
             self.soon.plan_pulls = true;
             return Ok(());
         }
         self.show_foreign(origin, &entry, tag, out);
         self.show_waiting(out);
         Ok(())
+    }
+
+    /// Whether an entry can be what it says: the archive relies on it.
+    fn is_believable(&self, origin: OriginRef, entry: &Portable<'_>) -> bool {
+        let last = self.waiting.last_clock(origin).unwrap_or(self.archive.origin_clock(origin));
+        entry.clock > last
+            && entry.after.len() <= AFTER_PAIRS_MAX
+            && entry.body.len() + entry.name.len() <= 2 * self.limits().frame_bytes_max as usize / 3
+            && self.archive.may_follow(&entry.author, entry.author_number)
     }
 
     fn show_foreign(
@@ -437,7 +440,9 @@ impl ChatServer {
             body: entry.body,
         };
         // Above its old clock, so that what came after it still does.
-        self.clock.raise(Clock(entry.clock.0.min(self.clock.wall(now) + self.limits().clock_drag_us_max)));
+        self.clock.raise(Clock(
+            entry.clock.0.min(self.clock.wall(now) + self.limits().clock_drag_us_max),
+        ));
         self.append_own(now, &said, Vec::new(), out);
         Ok(())
     }

@@ -199,10 +199,9 @@ impl ChatServer {
         if self.clock.is_absurd(now, hello.clock) {
             return Err(Reason::ClockAhead);
         }
-        let forgotten = self
-            .members
-            .get(hello.server)
-            .is_some_and(|m| m.state == MemberState::Forgotten && m.incarnation >= hello.origin.incarnation);
+        let forgotten = self.members.get(hello.server).is_some_and(|m| {
+            m.state == MemberState::Forgotten && m.incarnation >= hello.origin.incarnation
+        });
         if forgotten {
             return Err(Reason::Forgotten);
         }
@@ -230,7 +229,8 @@ impl ChatServer {
     }
 
     fn end_dial(&mut self, now: Time, id: ConnId, server: Option<ServerId>) {
-        let dial = self.conns.get_mut(id).and_then(Conn::peer_mut).and_then(|peer| peer.dial.take());
+        let dial =
+            self.conns.get_mut(id).and_then(Conn::peer_mut).and_then(|peer| peer.dial.take());
         if let Some(dial) = dial {
             self.members.dial_ended(dial, server, now, &mut self.prng);
         }
@@ -318,7 +318,9 @@ impl ChatServer {
         let held: Vec<(Origin, u64, Tag)> = self
             .archive
             .origins()
-            .map(|(o, origin)| (origin, self.holds(o).min(self.archive.shown(o)), self.archive.rolling(o)))
+            .map(|(o, origin)| {
+                (origin, self.holds(o).min(self.archive.shown(o)), self.archive.rolling(o))
+            })
             .filter(|(_, number, _)| *number > 0)
             .collect();
         let parts = held.len().div_ceil(VECTOR_PART).max(1);
@@ -499,7 +501,9 @@ impl ChatServer {
         let silence = self.limits().beat_us * u64::from(self.limits().beats_missed_max);
         let heard = || {
             self.linked_peers().any(|(_, peer)| {
-                let heard = |(id, at): &(ServerId, Time)| *id == server && self.now.since_us(*at) <= silence;
+                let heard = |(id, at): &(ServerId, Time)| {
+                    *id == server && self.now.since_us(*at) <= silence
+                };
                 peer.hears.iter().any(heard)
             })
         };

@@ -84,10 +84,6 @@ impl Members {
         self.members.iter().map(|(server, member)| (*server, member))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ServerId, &mut Member)> {
-        self.members.iter_mut().map(|(server, member)| (*server, member))
-    }
-
     pub(super) fn by_address(&self, address: &str) -> Option<ServerId> {
         self.iter().find(|(_, member)| member.address == address).map(|(server, _)| server)
     }

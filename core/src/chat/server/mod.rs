@@ -107,8 +107,15 @@ pub struct ChatServer {
     final_clock: Clock,
     stable_told: Vec<u64>,
     stats: Stats,
-    scratch: Vec<u64>,
+    /// The time of the call under way.
+    now: Time,
+    soon_due: Time,
+    /// Until when the others may fetch the rest of the log, once this server is about to stop.
+    draining_until: Option<Time>,
     drained: bool,
+    // Buffers that are used again and again.
+    scratch: Vec<u64>,
+    portable: Vec<u8>,
 }
 
 /// Which cluster this is. Where two meet, the one founded first stays.
@@ -263,8 +270,12 @@ impl ChatServer {
             final_clock: Clock(0),
             stable_told: Vec::new(),
             stats: Stats::default(),
-            scratch: Vec::new(),
+            now,
+            soon_due: now,
+            draining_until: None,
             drained: false,
+            scratch: Vec::new(),
+            portable: Vec::new(),
             config,
         }
     }
@@ -441,7 +452,7 @@ impl ChatServer {
         let Some(gone) = self.conns.remove(conn) else { return };
         match gone.phase {
             Phase::Pending => self.pending -= 1,
-            Phase::Dialled(dial) => self.members.dial_ended(dial, None, self.now(), &mut self.prng),
+            Phase::Dialled(dial) => self.members.dial_ended(dial, None, self.now, &mut self.prng),
             Phase::Client(client) => self.client_lost(conn, *client, out),
             Phase::Peer(peer) => self.peer_lost(conn, *peer, out),
             Phase::Observer => {}
@@ -488,6 +499,7 @@ impl Machine for ChatServer {
 
     fn handle_input(&mut self, now: Time, input: Input<'_>, out: &mut Outbox<Effect>) {
         self.clock_now(now);
+        self.soon_due = self.now;
         match input {
             Input::Wall(wall) => self.clock.set_wall(now, wall),
             Input::Frame { conn, frame } => self.on_frame(now, conn, frame, out),
@@ -512,10 +524,8 @@ impl Machine for ChatServer {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        if self.soon.any() {
-            return Some(Time::ZERO);
-        }
-        Some(self.timers.beat.min(self.timers.sweep).min(self.timers.stable))
+        let regular = self.timers.beat.min(self.timers.sweep).min(self.timers.stable);
+        Some(if self.soon.any() { self.soon_due.min(regular) } else { regular })
     }
 
     fn check(&self) {

@@ -1,10 +1,10 @@
 //! The roster at work: records are stated, merged, relayed, and told to clients.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::roster::{self, Change, Record};
 use super::rooms::Room;
+use super::roster::{self, Change, Record};
 use super::{ChatServer, Effect};
 use crate::ids::{Clock, ConnId, ServerId, SessionId};
 use crate::log::EVERYONE;
@@ -188,8 +188,12 @@ impl ChatServer {
         let overdue: Vec<SessionId> = self
             .roster
             .iter()
-            .filter(|(_, record)| record.is_here() && record.home != self.id || record.presence == Presence::Away)
-            .filter(|(_, record)| self.away_since(record).is_some_and(|since| now.since_us(since) >= grace))
+            .filter(|(_, record)| {
+                record.is_here() && record.home != self.id || record.presence == Presence::Away
+            })
+            .filter(|(_, record)| {
+                self.away_since(record).is_some_and(|since| now.since_us(since) >= grace)
+            })
             .filter(|(_, record)| self.speaks_for(record.home))
             .map(|(session, _)| session)
             .collect();

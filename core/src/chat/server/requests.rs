@@ -51,11 +51,17 @@ impl ChatServer {
             }
             chat::AskUsers::KIND => {
                 let ask = chat::AskUsers::parse(payload)?;
-                (ask.request, self.attached(id).map(|_| ()).map(|()| self.send_users(id, ask.request, out)))
+                (
+                    ask.request,
+                    self.attached(id).map(|_| ()).map(|()| self.send_users(id, ask.request, out)),
+                )
             }
             chat::AskRooms::KIND => {
                 let ask = chat::AskRooms::parse(payload)?;
-                (ask.request, self.attached(id).map(|_| ()).map(|()| self.send_rooms(id, ask.request, out)))
+                (
+                    ask.request,
+                    self.attached(id).map(|_| ()).map(|()| self.send_rooms(id, ask.request, out)),
+                )
             }
             chat::AskHistory::KIND => {
                 let ask = chat::AskHistory::parse(payload)?;
@@ -512,7 +518,12 @@ impl ChatServer {
 
     // How things stand.
 
-    fn on_status(&mut self, id: ConnId, request: u64, out: &mut Outbox<Effect>) -> Result<(), Reason> {
+    fn on_status(
+        &mut self,
+        id: ConnId,
+        request: u64,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
         let attached = self.attached(id)?;
         let ma = self.ma_of(attached);
         let mt = match attached.feed {
@@ -547,7 +558,7 @@ impl ChatServer {
             incarnation: self.origin.incarnation,
             ma: self.archive.rows(),
             digest: self.digest(),
-            from: self.archive.first_row(),
+            from: self.archive.rows_trimmed() + 1,
             users: self.sessions.len() as u32,
             limit: self.limits().users_max,
             rooms: self.rooms.len() as u32,

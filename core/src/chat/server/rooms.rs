@@ -71,8 +71,7 @@ impl Rooms {
             room.made = other.made;
             change.any = true;
         }
-        let (ours, theirs) =
-            ((room.topic_clock, &room.topic), (other.topic_clock, &other.topic));
+        let (ours, theirs) = ((room.topic_clock, &room.topic), (other.topic_clock, &other.topic));
         if theirs > ours {
             change.topic = room.topic != other.topic;
             change.any = true;

@@ -171,14 +171,17 @@ impl ChatServer {
         rooms.sort_unstable();
         rooms.dedup();
         let reset = attach.intent == Intent::Reset;
-        let mut seen: Vec<(Origin, u64)> = if reset { Vec::new() } else { attach.seen.iter().collect() };
+        let mut seen: Vec<(Origin, u64)> =
+            if reset { Vec::new() } else { attach.seen.iter().collect() };
         seen.sort_unstable();
         seen.dedup_by_key(|(origin, _)| *origin);
         let partial = attach
             .partial
             .iter()
             .filter(|_| !reset)
-            .filter_map(|partial| Some((names::room(partial.room).ok()?, partial.seen.iter().collect())))
+            .filter_map(|partial| {
+                Some((names::room(partial.room).ok()?, partial.seen.iter().collect()))
+            })
             .collect();
         Ok(Some(Request {
             session,
@@ -218,22 +221,22 @@ impl ChatServer {
         match self.server_with_room(beyond) {
             Some((peer, address)) => {
                 let reservation = self.prng.next_u64().max(1);
-                let reserve = crate::wire::peer::Reserve { reservation: crate::wire::Fixed64(reservation) };
+                let reserve =
+                    crate::wire::peer::Reserve { reservation: crate::wire::Fixed64(reservation) };
                 self.send(peer, &reserve, out);
                 self.stats.redirected += 1;
                 if let Some(peer) = self.conns.get_mut(peer).and_then(|conn| conn.peer_mut()) {
                     peer.load += 1;
                 }
-                let redirect = Redirect {
-                    address: &address,
-                    reservation: crate::wire::Fixed64(reservation),
-                };
+                let redirect =
+                    Redirect { address: &address, reservation: crate::wire::Fixed64(reservation) };
                 self.send(id, &redirect, out);
                 let bye = Bye { reason: Reason::Full, retry_ms: 0, next: &address, detail: "" };
                 self.close_with(id, &bye, out);
             }
             None => {
-                let bye = Bye { reason: Reason::Full, retry_ms: FULL_RETRY_MS, next: "", detail: "" };
+                let bye =
+                    Bye { reason: Reason::Full, retry_ms: FULL_RETRY_MS, next: "", detail: "" };
                 self.close_with(id, &bye, out);
             }
         }
@@ -242,11 +245,14 @@ impl ChatServer {
 
     /// The least loaded linked server that has room, ties at random.
     fn server_with_room(&mut self, beyond: bool) -> Option<(ConnId, String)> {
-        let factor = if beyond { self.limits().users_hard_max / self.limits().users_max.max(1) } else { 1 };
+        let factor =
+            if beyond { self.limits().users_hard_max / self.limits().users_max.max(1) } else { 1 };
         let room = |peer: &&(ConnId, &Peer)| {
-            peer.1.state == ServerState::Active && peer.1.load < peer.1.limit.saturating_mul(factor.max(1))
+            peer.1.state == ServerState::Active
+                && peer.1.load < peer.1.limit.saturating_mul(factor.max(1))
         };
-        let least = self.linked_peers().filter(|peer| room(&peer)).map(|(_, peer)| peer.load).min()?;
+        let least =
+            self.linked_peers().filter(|peer| room(&peer)).map(|(_, peer)| peer.load).min()?;
         let ties: Vec<(ConnId, String)> = self
             .linked_peers()
             .filter(|peer| room(&peer) && peer.1.load == least)
@@ -297,7 +303,9 @@ impl ChatServer {
             }
         }
         if lacking.is_empty() {
-            self.take_request(id).into_iter().for_each(|request| self.attach(now, id, request, out));
+            self.take_request(id)
+                .into_iter()
+                .for_each(|request| self.attach(now, id, request, out));
         } else if coming && now < *deadline {
             self.soon.plan_pulls = true;
         } else if let Some(request) = self.take_request(id) {
@@ -322,7 +330,12 @@ impl ChatServer {
         }
     }
 
-    fn on_returned(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) -> Result<(), Reason> {
+    fn on_returned(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
         match self.client_ref(id) {
             Some(Client::Returning(..)) => {
                 self.take_request(id)
@@ -362,8 +375,8 @@ impl ChatServer {
             self.close(old, Reason::Superseded, out);
         }
         let known = self.roster.get(request.session);
-        let attachment = known
-            .map_or(request.attachment, |known| request.attachment.max(known.attachment + 1));
+        let attachment =
+            known.map_or(request.attachment, |known| request.attachment.max(known.attachment + 1));
         self.stats.resumed += u64::from(known.is_some_and(Record::is_here));
         for room in &request.rooms {
             let made = self.clock.wall(now);
@@ -388,7 +401,9 @@ impl ChatServer {
             .partial
             .iter()
             .filter(|(room, _)| rooms.contains(room))
-            .map(|partial| (self.archive.scope(&crate::wire::entry::Scope::Room(&partial.0)), partial))
+            .map(|partial| {
+                (self.archive.scope(&crate::wire::entry::Scope::Room(&partial.0)), partial)
+            })
             .collect();
         let mut scopes: Vec<ScopeRef> = rooms
             .iter()
@@ -570,7 +585,12 @@ impl ChatServer {
             let everyone: Vec<ConnId> = self
                 .conns
                 .iter()
-                .filter(|(_, conn)| conn.attached().is_some() || conn.peer().is_some_and(|peer| peer.stage != super::conn::Stage::Greeting))
+                .filter(|(_, conn)| {
+                    conn.attached().is_some()
+                        || conn
+                            .peer()
+                            .is_some_and(|peer| peer.stage != super::conn::Stage::Greeting)
+                })
                 .map(|(id, _)| id)
                 .collect();
             for id in everyone {

@@ -35,7 +35,9 @@ impl ChatServer {
     }
 
     pub(super) fn on_time(&mut self, now: Time, out: &mut Outbox<Effect>) {
-        self.end_batch(now, out);
+        if self.soon.any() && self.soon_due <= now {
+            self.end_batch(now, out);
+        }
         if self.timers.beat <= now {
             self.timers.beat = now + self.limits().beat_us;
             self.raise_final_clock();
@@ -49,7 +51,8 @@ impl ChatServer {
             self.timers.sweep = now + SWEEP_US;
             self.sweep(now, out);
         }
-        // What the sweep made necessary is done at the next call, which is due at once.
+        // What this made necessary is done at the next call: a deadline that fired has moved.
+        self.soon_due = now + 1;
     }
 
     /// What is done once for all inputs of a batch.

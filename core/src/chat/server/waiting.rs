@@ -3,12 +3,13 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 
-use crate::ids::{OriginRef, Tag};
+use crate::ids::{Clock, OriginRef, Tag};
 
 /// One entry that waits: its portable form and its tag.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) number: u64,
+    pub(super) clock: Clock,
     pub(super) portable: Box<[u8]>,
     pub(super) tag: Tag,
 }
@@ -35,20 +36,32 @@ impl Waiting {
         self.runs.get(&origin).map_or(0, |run| run.len() as u64)
     }
 
+    /// The clock of the last entry of `origin` that waits.
+    pub(super) fn last_clock(&self, origin: OriginRef) -> Option<Clock> {
+        Some(self.runs.get(&origin)?.back()?.clock)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
     /// Holds the next entry of `origin`. Without room for it it is dropped: it is pulled again
     /// once those before it were shown.
-    pub(super) fn hold(&mut self, origin: OriginRef, number: u64, portable: &[u8], tag: Tag) {
+    pub(super) fn hold(
+        &mut self,
+        origin: OriginRef,
+        number: u64,
+        clock: Clock,
+        portable: &[u8],
+        tag: Tag,
+    ) {
         if self.bytes + portable.len() as u64 > self.bytes_max {
             return;
         }
         let run = self.runs.entry(origin).or_default();
         assert!(run.back().is_none_or(|last| last.number + 1 == number), "a run has no gap");
         self.bytes += portable.len() as u64;
-        run.push_back(Held { number, portable: Box::from(portable), tag });
+        run.push_back(Held { number, clock, portable: Box::from(portable), tag });
     }
 
     /// The entry of `origin` that is next to be shown.
