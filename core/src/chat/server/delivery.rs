@@ -65,7 +65,7 @@ impl ChatServer {
         }
         if position < self.log.begin {
             // It took so long that the log has moved on: once more, for what came since.
-            return self.catch_up_again(id, catch_up, mt, out);
+            return self.catch_up_again(id, catch_up.into_until(), mt, out);
         }
         let Some(attached) = self.conns.get(id).and_then(|conn| conn.attached()) else {
             return false;
@@ -84,7 +84,7 @@ impl ChatServer {
     fn catch_up_again(
         &mut self,
         id: ConnId,
-        catch_up: Box<CatchUp>,
+        seen: Vec<u64>,
         mt: u64,
         out: &mut Outbox<Effect>,
     ) -> bool {
@@ -94,7 +94,7 @@ impl ChatServer {
         };
         let scopes = attached.scopes.clone();
         let mt_then = scopes.iter().map(|scope| self.archive.scope_rows(*scope)).sum();
-        let catch_up = Box::new(CatchUp::new(&scopes, catch_up.into_until(), until));
+        let catch_up = Box::new(CatchUp::new(&scopes, seen, until));
         let position = self.log.end;
         self.set_feed(id, Feed::CatchUp { catch_up, position, mt, mt_then });
         self.send_users(id, 0, out);

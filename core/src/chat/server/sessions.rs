@@ -7,6 +7,7 @@
 //! ```
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -22,9 +23,10 @@ use crate::names::{self, COMMON_ROOM};
 use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::wire::chat::{self, Attach, Intent, Redirect, Return, Returned, Want};
+use crate::wire::entry::{OriginDef, Scope};
 use crate::wire::hello::{Bye, Hello, Ping, Pong, Role, Transport, Welcome};
-use crate::wire::peer::{Presence, ServerState};
-use crate::wire::{Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
+use crate::wire::peer::{Presence, Reserve, ServerState};
+use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
 /// How many redirects a newcomer may have behind it before it is taken beyond the limit.
 const HOPS_MAX: u8 = 4;
@@ -221,15 +223,13 @@ impl ChatServer {
         match self.server_with_room(beyond) {
             Some((peer, address)) => {
                 let reservation = self.prng.next_u64().max(1);
-                let reserve =
-                    crate::wire::peer::Reserve { reservation: crate::wire::Fixed64(reservation) };
+                let reserve = Reserve { reservation: Fixed64(reservation) };
                 self.send(peer, &reserve, out);
                 self.stats.redirected += 1;
                 if let Some(peer) = self.conns.get_mut(peer).and_then(|conn| conn.peer_mut()) {
                     peer.load += 1;
                 }
-                let redirect =
-                    Redirect { address: &address, reservation: crate::wire::Fixed64(reservation) };
+                let redirect = Redirect { address: &address, reservation: Fixed64(reservation) };
                 self.send(id, &redirect, out);
                 let bye = Bye { reason: Reason::Full, retry_ms: 0, next: &address, detail: "" };
                 self.close_with(id, &bye, out);
@@ -397,29 +397,24 @@ impl ChatServer {
         self.state_presence(request.session, record, out);
         let author = AuthorId { session: request.session, process: request.process };
         let (seen, cut) = self.cut_to_what_is_here(&request.seen);
-        let partial: Vec<(ScopeRef, &(String, Vec<(Origin, u64)>))> = request
+        let backfills: VecDeque<Backfill> = request
             .partial
             .iter()
             .filter(|(room, _)| rooms.contains(room))
-            .map(|partial| {
-                (self.archive.scope(&crate::wire::entry::Scope::Room(&partial.0)), partial)
+            .map(|(room, seen)| {
+                let scope = self.archive.scope(&Scope::Room(room));
+                let (seen, _) = self.cut_to_what_is_here(seen);
+                Backfill { room: room.clone(), scope, catch_up: None, seen }
             })
             .collect();
         let mut scopes: Vec<ScopeRef> = rooms
             .iter()
-            .map(|room| self.archive.scope(&crate::wire::entry::Scope::Room(room)))
-            .filter(|scope| partial.iter().all(|(other, _)| other != scope))
+            .map(|room| self.archive.scope(&Scope::Room(room)))
+            .filter(|scope| backfills.iter().all(|backfill| backfill.scope != *scope))
             .collect();
         scopes.extend(self.archive.talks_of(request.session));
         scopes.sort_unstable();
         scopes.dedup();
-        let backfills = partial
-            .iter()
-            .map(|(scope, (room, seen))| {
-                let (seen, _) = self.cut_to_what_is_here(seen);
-                Backfill { room: room.clone(), scope: *scope, catch_up: None, seen }
-            })
-            .collect();
         let mt: u64 =
             scopes.iter().map(|scope| self.archive.rows_through(*scope, &|o| at(&seen, o))).sum();
         let until = self.shown_vector();
@@ -434,7 +429,7 @@ impl ChatServer {
             scopes,
             feed: Feed::CatchUp { catch_up, position, mt, mt_then },
             backfills,
-            unacknowledged: alloc::collections::VecDeque::new(),
+            unacknowledged: VecDeque::new(),
             search: None,
             renaming: None,
         };
@@ -567,7 +562,7 @@ impl ChatServer {
     pub(super) fn send_origins(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
         let bytes = out.encode(|arena| {
             for (reference, origin) in self.archive.origins() {
-                crate::wire::entry::OriginDef { reference, origin }.put_frame(arena);
+                OriginDef { reference, origin }.put_frame(arena);
             }
         });
         self.queue(id, bytes.len());
@@ -594,7 +589,7 @@ impl ChatServer {
                 .map(|(id, _)| id)
                 .collect();
             for id in everyone {
-                self.send(id, &crate::wire::entry::OriginDef { reference, origin }, out);
+                self.send(id, &OriginDef { reference, origin }, out);
             }
         }
         Some(reference)
