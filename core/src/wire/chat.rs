@@ -256,7 +256,7 @@ wire! {
         state: MemberState,
     }
 
-    /// The servers of the cluster: sent after [`Welcome`] and whenever it changes.
+    /// The servers of the cluster: sent after [`Welcome`](super::hello::Welcome) and whenever it changes.
     [0x37] Servers<'a> {
         /// All that are linked or lost, in no order.
         servers: Seq<'a, ServerInfo<'a>>,
