@@ -113,8 +113,12 @@ impl Members {
 
     /// Looks for a member at `address` from now on.
     pub(super) fn seek(&mut self, address: &str, now: Time) {
-        let known = self.targets.iter().any(|target| target.address == address);
-        if known || self.targets.len() >= 2 * self.members_max {
+        let server = self.by_address(address);
+        if let Some(target) = self.targets.iter_mut().find(|target| target.address == address) {
+            target.server = server.or(target.server);
+            return;
+        }
+        if self.targets.len() >= 2 * self.members_max {
             return;
         }
         self.targets.push(Target {
@@ -123,7 +127,7 @@ impl Members {
             due: now,
             dialling: None,
             tried: false,
-            server: self.by_address(address),
+            server,
         });
     }
 

@@ -294,10 +294,10 @@ impl ChatServer {
                 conn.peer()?.is_linked().then_some((*server, ago))
             })
             .collect();
-        // A clock may be announced only with everything stamped before it.
-        let all_told = self.holds(self.own) == self.archive.shown(self.own);
-        let clock = if all_told { self.clock.announce(now) } else { Clock(0) };
+        // A clock may be announced only with everything that was stamped before it and is here.
         let quiet = self.waiting.is_empty();
+        let all_told = quiet && self.holds(self.own) == self.archive.shown(self.own);
+        let clock = if all_told { self.clock.announce(now) } else { Clock(0) };
         let beat = Beat {
             clock,
             vector: Fixed64(self.archive.vector_hash()),
@@ -366,7 +366,8 @@ impl ChatServer {
                 member.final_clock = member.final_clock.max(clock);
             }
         }
-        let own = if self.holds(self.own) == self.archive.shown(self.own) {
+        let all_shown = self.waiting.is_empty();
+        let own = if all_shown && self.holds(self.own) == self.archive.shown(self.own) {
             self.clock.announce(self.now)
         } else {
             self.final_clock
