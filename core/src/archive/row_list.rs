@@ -80,7 +80,8 @@ impl RowList {
         self.firsts.get(place.run).copied().unwrap_or(self.end) + place.at as u64
     }
 
-    /// The place after every row that is `less`; these all have keys of at most `key`.
+    /// The place after every row that is `less`, for one more row to be put there. These all have
+    /// keys of at most `key`.
     pub(super) fn lower_bound(&self, pool: &Pool, key: u64, less: impl Fn(Id) -> bool) -> Place {
         let mut run = self.keys.partition_point(|first| *first < key);
         while run < self.runs.len() && self.keys[run] == key && less(pool.run(self.runs[run])[0]) {
@@ -257,7 +258,8 @@ mod tests {
                 let dice: u8 = random.int_in_range(0..=99)?;
                 if dice < removing && !expected.is_empty() {
                     let at = random.choose_index(expected.len())?;
-                    let place = place(&list, &pool, expected.remove(at));
+                    let id = expected.remove(at);
+                    let place = list.find(&pool, u64::from(id), id).expect("it is there");
                     if dice.is_multiple_of(2) {
                         list.remove(&mut pool, place, u64::from);
                     } else {
