@@ -7,6 +7,12 @@ use super::pool::{Id, Pool};
 use super::sequence::Sequence;
 use crate::ids::{AuthorId, Clock};
 
+/// Stands for a message that was lost with its server, while a later one of its author was not.
+const HOLE: Id = Id::MAX;
+
+/// How many messages of an author may be lost in a row: what comes after is not believed.
+const GAP_MAX: u64 = 1 << 16;
+
 #[derive(Debug)]
 struct Author {
     /// The greatest clock among its rows when they came.
@@ -54,14 +60,23 @@ impl Authors {
     }
 
     pub(super) fn may_follow(&self, author: &AuthorId, number: u64) -> bool {
-        match self.known.get(author) {
-            Some(author) => (1..=author.rows.end()).contains(&number),
-            None => number == 1 || (number > 1 && self.forgot),
-        }
+        let end = match self.known.get(author) {
+            Some(author) => author.rows.end(),
+            None if self.forgot => return number > 0,
+            None => 1,
+        };
+        number > 0 && number < end + GAP_MAX
+    }
+
+    /// Whether a message of an author was shown. One that may have been trimmed counts as shown.
+    pub(super) fn has(&self, pool: &Pool, author: &AuthorId, number: u64) -> bool {
+        self.known.get(author).is_some_and(|author| {
+            number < author.rows.end() && author.rows.get(pool, number) != Some(HOLE)
+        })
     }
 
     pub(super) fn row(&self, pool: &Pool, author: &AuthorId, number: u64) -> Option<Id> {
-        self.known.get(author)?.rows.get(pool, number)
+        self.known.get(author)?.rows.get(pool, number).filter(|id| *id != HOLE)
     }
 
     /// Takes the entry `id` in as this author's `number`.
@@ -79,12 +94,23 @@ impl Authors {
             rows: Sequence::new(first),
             last: id,
         });
-        if number < state.rows.end() {
-            return Accepted::Copy(state.rows.get(pool, number));
+        match state.rows.get(pool, number) {
+            Some(HOLE) => {
+                // What was taken for lost came after all.
+                state.rows.set(pool, number, id.0 as Id);
+                state.clock = state.clock.max(clock);
+                return Accepted::New;
+            }
+            Some(row) => return Accepted::Copy(Some(row)),
+            None if number < state.rows.end() => return Accepted::Copy(None),
+            None => {}
         }
-        assert_eq!(number, state.rows.end(), "an author's messages are shown in order");
+        assert!(number < state.rows.end() + GAP_MAX, "the caller asks whether it may follow");
         if state.rows.is_empty() {
             self.silent.remove(&state.last);
+        }
+        while state.rows.end() < number {
+            state.rows.push(pool, HOLE);
         }
         state.rows.push(pool, id.0 as Id);
         state.clock = state.clock.max(clock);

@@ -75,6 +75,24 @@ impl CatchUp {
         }
     }
 
+    /// Up to where it goes, by reference of the origin.
+    #[must_use]
+    pub fn until(&self) -> &[u64] {
+        &self.until
+    }
+
+    /// Ends it: where it went up to is where the next may begin.
+    #[must_use]
+    pub fn into_until(self) -> Vec<u64> {
+        self.until
+    }
+
+    /// Gives nothing of `scope` any more.
+    pub fn drop_scope(&mut self, scope: ScopeRef) {
+        self.scopes.retain(|other| *other != scope);
+        self.heads.retain(|Reverse(head)| head.list.0 != scope);
+    }
+
     fn begin(&mut self, archive: &Archive) {
         self.begun = true;
         for &scope in &self.scopes {

@@ -101,6 +101,12 @@ impl Archive {
         self.origins.find(origin)
     }
 
+    /// Whether a reference stands for an origin.
+    #[must_use]
+    pub fn has_origin(&self, origin: OriginRef) -> bool {
+        self.origins.iter().nth(origin.0 as usize).is_some()
+    }
+
     /// What a reference stands for.
     #[must_use]
     pub fn origin(&self, origin: OriginRef) -> Origin {
@@ -220,11 +226,17 @@ impl Archive {
         self.authors.clock(author)
     }
 
-    /// Whether an entry with this number of an author may be shown now: a copy, the next one, or
-    /// any of an author that may have been forgotten.
+    /// Whether an entry with this number of an author is believable: a copy, the next one, or one
+    /// that comes so soon after it that those between can have been lost.
     #[must_use]
     pub fn may_follow(&self, author: &AuthorId, author_number: u64) -> bool {
         self.authors.may_follow(author, author_number)
+    }
+
+    /// Whether a message of an author was shown.
+    #[must_use]
+    pub fn has_row(&self, author: &AuthorId, author_number: u64) -> bool {
+        self.authors.has(&self.pool, author, author_number)
     }
 
     /// The row of an author's message, unless it was trimmed.
@@ -272,6 +284,12 @@ impl Archive {
     #[must_use]
     pub fn entry(&self, id: EntryId, final_clock: Clock) -> Entry<'_> {
         forms::decode(self.store.bytes(id), self.index(id), self.flags(id, final_clock))
+    }
+
+    /// What an entry says.
+    #[must_use]
+    pub fn body_of(&self, id: EntryId) -> &str {
+        forms::decode(self.store.bytes(id), 0, 0).body
     }
 
     /// Appends the frame of [`entry`](Self::entry), with `extra_flags` added.
