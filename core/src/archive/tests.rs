@@ -511,6 +511,19 @@ fn what_is_trimmed_stays_counted() {
 }
 
 #[test]
+fn a_catch_up_misses_nothing_when_a_row_behind_it_moves_away() {
+    let mut world = World::new(roomy());
+    let ids: Vec<_> = (1..=5).map(|number| world.insert(&fact(number)).id).collect();
+    let references = world.references(&[0]);
+    let mut catch_up = CatchUp::new(&references, Vec::new(), world.vector());
+    let mut given = vec![catch_up.next(&world.archive), catch_up.next(&world.archive)];
+    assert!(world.insert(&Fact { origin: 2, clock: 1, ..fact(1) }).moved);
+    given.extend(core::iter::repeat_with(|| catch_up.next(&world.archive)).take(4));
+    let expected: Vec<_> = ids.into_iter().map(Some).chain([None]).collect();
+    assert_eq!(given, expected);
+}
+
+#[test]
 fn a_catch_up_leaves_out_what_is_trimmed_before_its_turn() {
     let mut world = World::new(Archive::new(1 << 20, 8, 8));
     world.insert_all(&(0..100).map(long_fact).collect::<Vec<_>>());
