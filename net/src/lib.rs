@@ -1,1 +1,3 @@
 //! Drivers: blocking threads over sockets.
+
+pub mod client;
