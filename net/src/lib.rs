@@ -1,3 +1,4 @@
 //! Drivers: blocking threads over sockets.
 
+pub mod client;
 pub mod supervise;
