@@ -1,4 +1,5 @@
 //! Drivers: blocking threads over sockets.
 
 pub mod client;
+pub mod observe;
 pub mod supervise;
