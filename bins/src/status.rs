@@ -78,7 +78,8 @@ pub(crate) fn run(args: &Status) -> Result<(), Failure> {
         }
     }
     let silent = answers.iter().any(|(_, answer)| answer.is_err());
-    print_answers(&answers, args.json).map_err(|error| failed(format!("standard output: {error}")))?;
+    print_answers(&answers, args.json)
+        .map_err(|error| failed(format!("standard output: {error}")))?;
     if silent { Err(Failure::Told) } else { Ok(()) }
 }
 
@@ -267,7 +268,7 @@ mod tests {
         };
         let with_users = report_json(&report(), Some(&[user])).to_string();
         assert!(with_users.ends_with(
-            r#""user_list":[{"name":"ada","online":true,"server":"127.0.0.1:5000","rooms":["#all"]}]}"#
+            r##""user_list":[{"name":"ada","online":true,"server":"127.0.0.1:5000","rooms":["#all"]}]}"##
         ));
     }
 

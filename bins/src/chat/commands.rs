@@ -90,11 +90,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("/quit", "", "leave"),
 ];
 
-const fn command(
-    name: &'static str,
-    arguments: &'static str,
-    does: &'static str,
-) -> Command {
+const fn command(name: &'static str, arguments: &'static str, does: &'static str) -> Command {
     Command { name, arguments, does }
 }
 
@@ -158,9 +154,7 @@ fn parse_command(name: &str, rest: &str) -> Result<Request, String> {
         "search" => text(Request::Search),
         "msg" => match first_word(rest) {
             (_, "") => Err(usage(name)),
-            (to, body) => {
-                Ok(Request::Say { to: Some(Target::parse(to)), body: body.to_owned() })
-            }
+            (to, body) => Ok(Request::Say { to: Some(Target::parse(to)), body: body.to_owned() }),
         },
         "history" => {
             let count = if rest.is_empty() { HISTORY_DEFAULT } else { count(name, rest)? };

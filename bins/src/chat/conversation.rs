@@ -92,7 +92,11 @@ impl Conversation {
     /// # Errors
     ///
     /// Why it goes nowhere.
-    pub(crate) fn ask(self: &Arc<Self>, request: Request, reference: Option<Value>) -> Result<(), Refused> {
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        request: Request,
+        reference: Option<Value>,
+    ) -> Result<(), Refused> {
         let command = match request {
             Request::Quit => {
                 self.leave();
@@ -166,6 +170,12 @@ impl Conversation {
     /// Whether the user is on the way out.
     pub(crate) fn is_leaving(&self) -> bool {
         self.state().leaving
+    }
+
+    /// Whether the servers want another name before they let the user in.
+    pub(crate) fn wants_name(&self) -> bool {
+        let state = self.state();
+        state.wants_name && state.server.is_none()
     }
 
     /// Keeps what an event changes.
@@ -302,10 +312,8 @@ impl State {
                     self.current = Target::Room(room.clone());
                 }
             }
-            Event::Left { room, .. } => {
-                if is_room(&self.current, room) {
-                    self.current = Target::Room(COMMON_ROOM.to_owned());
-                }
+            Event::Left { room, .. } if is_room(&self.current, room) => {
+                self.current = Target::Room(COMMON_ROOM.to_owned());
             }
             Event::Error { reason, .. } => {
                 if let Some((asked, before)) = open.as_ref().and_then(|open| open.join.clone())

@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn harmless_text_stays_and_costs_nothing() {
-        for text in ["", "hello", "Grüße, 世界 👩‍💻", "a \\u{1b} typed out", "\"quoted\""] {
+        for text in ["", "hello", "Grüße, 世界 👩‍💻", "a \\u{1b} typed out", "\"quoted\""]
+        {
             assert!(matches!(escape(text), Cow::Borrowed(same) if same == text), "{text}");
         }
     }
@@ -63,7 +64,10 @@ mod tests {
         assert_eq!(escape("one\ntwo\r\t"), "one\\u{a}two\\u{d}\\u{9}");
         assert_eq!(escape("\u{9b}2J\u{7f}"), "\\u{9b}2J\\u{7f}");
         assert_eq!(escape("user\u{202e}txt.exe"), "user\\u{202e}txt.exe");
-        assert_eq!(escape("\u{2066}x\u{2069}\u{2028}\u{feff}"), "\\u{2066}x\\u{2069}\\u{2028}\\u{feff}");
+        assert_eq!(
+            escape("\u{2066}x\u{2069}\u{2028}\u{feff}"),
+            "\\u{2066}x\\u{2069}\\u{2028}\\u{feff}"
+        );
     }
 
     #[test]

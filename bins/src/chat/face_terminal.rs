@@ -22,7 +22,6 @@ use std::time::Duration;
 use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Unsaid};
 use indicatif::{ProgressBar, ProgressStyle};
-use reedline::RepaintSignal;
 
 use super::Face;
 use super::conversation::{Conversation, Heard, Standing};
@@ -47,7 +46,8 @@ enum Phase {
 /// The line editor, as seen from the thread that shows.
 struct Editing {
     printer: SyncSender<String>,
-    repaint: RepaintSignal,
+    /// Has the prompt painted anew.
+    repaint: Box<dyn Fn()>,
     /// Tells the editor to stop.
     stop: Arc<AtomicBool>,
     /// Whether it reads a line now, and so takes what is to be printed.
@@ -134,7 +134,7 @@ impl Face for FaceTerminal {
             }
             Phase::Editing(editing) if editing.standing != standing => {
                 editing.standing = standing;
-                editing.repaint.request_repaint();
+                (editing.repaint)();
             }
             Phase::Editing(_) | Phase::Leaving => {}
         }

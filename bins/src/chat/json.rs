@@ -97,7 +97,7 @@ fn parse_request(object: &mut Map<String, Value>) -> Result<Request, (&'static s
 
 /// `{"room":"#all","from":1,"count":50}` or `{"with":"bob","last":50}`.
 fn parse_history(value: Value) -> Result<Request, (&'static str, String)> {
-    let bad = |text: &str| Err(("bad_value", format!("\"history\": {text}")));
+    let bad = |text: &str| Err(bad_history(text));
     let Value::Object(mut object) = value else { return bad("takes an object") };
     let of = match (object.shift_remove("room"), object.shift_remove("with")) {
         (None, None) => None,
@@ -110,7 +110,7 @@ fn parse_history(value: Value) -> Result<Request, (&'static str, String)> {
         None => Ok(None),
         Some(value) => match value.as_u64() {
             Some(number) if (1..=max).contains(&number) => Ok(Some(number)),
-            _ => bad(&format!("{key:?} takes a number from 1 to {max}")).map(|()| None),
+            _ => Err(bad_history(&format!("{key:?} takes a number from 1 to {max}"))),
         },
     };
     let last = number("last", u32::MAX.into())?;
@@ -125,6 +125,10 @@ fn parse_history(value: Value) -> Result<Request, (&'static str, String)> {
         _ => return bad("takes \"last\", or \"from\" and \"count\""),
     };
     Ok(Request::History { of, window })
+}
+
+fn bad_history(text: &str) -> (&'static str, String) {
+    ("bad_value", format!("\"history\": {text}"))
 }
 
 fn unknown(key: &str) -> (&'static str, String) {
@@ -206,8 +210,7 @@ pub(crate) fn event(event: &Event, reference: Option<Value>, me: &str) -> Option
             json!({"event": "search", "total": total, "messages": messages})
         }
         Event::Status { server, members, ma, mt, held, .. } => {
-            let servers: Vec<&str> =
-                members.iter().map(|member| member.address.as_str()).collect();
+            let servers: Vec<&str> = members.iter().map(|member| member.address.as_str()).collect();
             let members = list(members, |member| {
                 json!({
                     "address": member.address,

@@ -50,17 +50,21 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
         }
         Event::Rooms { rooms, .. } if heard.asked => room_table(rooms),
         Event::Rooms { rooms, .. } => {
-            let rooms: Vec<_> =
-                rooms.iter().map(|room| format!("{} ({})", escape(&room.name), room.users)).collect();
+            let rooms: Vec<_> = rooms
+                .iter()
+                .map(|room| format!("{} ({})", escape(&room.name), room.users))
+                .collect();
             vec![format!("* rooms: {}", rooms.join(", "))]
         }
         Event::History { scope, total, messages, .. } => {
-            let mut lines = vec![format!("* {} of {total} messages of {}", messages.len(), place(scope))];
+            let mut lines =
+                vec![format!("* {} of {total} messages of {}", messages.len(), place(scope))];
             lines.extend(messages.iter().map(indexed));
             lines
         }
         Event::Search { total, messages, .. } => {
-            let mut lines = vec![format!("* {} of {total} found, the newest first", messages.len())];
+            let mut lines =
+                vec![format!("* {} of {total} found, the newest first", messages.len())];
             lines.extend(messages.iter().map(indexed));
             lines
         }

@@ -20,7 +20,7 @@ pub(crate) const COMMAND: &str = "__chat-server";
 pub(crate) const READY: &str = "listening on ";
 
 /// One chat server.
-#[derive(FromArgs, PartialEq, Debug)]
+#[derive(FromArgs, Clone, PartialEq, Debug)]
 pub(crate) struct Worker {
     /// the process that started this one
     #[argh(option)]
@@ -143,7 +143,8 @@ mod tests {
             copies: 2,
             allow_kill: true,
         };
-        for worker in [Worker { allow_kill: false, peer: Vec::new(), ..worker }] {
+        let bare = Worker { allow_kill: false, peer: Vec::new(), ..worker.clone() };
+        for worker in [worker, bare] {
             let args = worker.to_args();
             let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
             assert_eq!(Worker::from_args(&[COMMAND], &args).ok(), Some(worker));

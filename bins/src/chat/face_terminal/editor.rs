@@ -32,6 +32,7 @@ pub(super) fn start(conversation: &Arc<Conversation>) -> io::Result<Editing> {
         let (conversation, reading) = (Arc::clone(conversation), Arc::clone(&reading));
         move || edit(&conversation, &mut editor, &reading)
     })?;
+    let repaint = Box::new(move || repaint.request_repaint());
     Ok(Editing { printer: lines, repaint, stop, reading, thread, standing })
 }
 

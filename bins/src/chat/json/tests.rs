@@ -140,9 +140,7 @@ fn golden_lines_of_messages() {
     let sent = Event::Sent { reference: 1, id, index: 3, copies: 2, durable: false };
     assert_eq!(
         line(&sent, Some(json!("r"))),
-        format!(
-            r#"{{"event":"sent","id":"{ID}","ref":"r","index":3,"copies":2,"durable":false}}"#
-        )
+        format!(r#"{{"event":"sent","id":"{ID}","ref":"r","index":3,"copies":2,"durable":false}}"#)
     );
     assert!(line(&sent, None).contains(r#""ref":null"#));
     let scope = room();
@@ -176,10 +174,7 @@ fn golden_lines_of_all_else() {
             Event::Disconnected { server: s("127.0.0.1:5000"), why: Reason::Ended },
             r#"{"event":"disconnected","server":"127.0.0.1:5000","why":"ended"}"#,
         ),
-        (
-            Event::Arrived { name: s("bob"), room: None },
-            r#"{"event":"arrived","name":"bob"}"#,
-        ),
+        (Event::Arrived { name: s("bob"), room: None }, r#"{"event":"arrived","name":"bob"}"#),
         (
             Event::Departed { name: s("bob"), room: Some(s("#ops")) },
             r##"{"event":"departed","name":"bob","room":"#ops"}"##,
