@@ -4,10 +4,13 @@
 //! Nothing here knows a protocol beyond the framing; nothing there knows a socket.
 
 mod address;
+pub mod client;
 mod clock;
 mod log;
+pub mod observe;
 pub mod server;
 mod socket;
+pub mod supervise;
 mod sync;
 mod threads;
 
