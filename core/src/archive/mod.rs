@@ -9,7 +9,8 @@
 //!
 //! **Rows and copies.** Of several entries with one (author, author's number) the least in
 //! canonical order (clock, origin, number) is the row; a lesser copy that comes later takes its
-//! place. Copies are stored, for peers and for the rolling hash, and are in no scope.
+//! place. Copies are stored, for peers and for the rolling hash, and are in no scope. An author's
+//! numbers may have holes, where messages were lost with their server; what fills one is a row.
 //!
 //! **Trimming.** When the archive outgrows its bytes, the entries that arrived first go, a chunk
 //! at a time. What they were counted in stays counted: trimmed rows stand below all others of
