@@ -6,9 +6,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod archive;
 pub mod backoff;
 pub mod chat;
 pub mod framing;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hash;
 pub mod ids;
 pub mod limits;

@@ -338,10 +338,11 @@ impl Cursor {
             chunk.first <= self.position && self.position <= chunk.end(),
             "a cursor reads the chunk it stands in"
         );
-        if self.position == chunk.first && chunk.end() <= stop {
-            if let Some(whole) = self.pass_whole(chunk, bytes_max) {
-                return whole;
-            }
+        if self.position == chunk.first
+            && chunk.end() <= stop
+            && let Some(whole) = self.pass_whole(chunk, bytes_max)
+        {
+            return whole;
         }
         let until = (stop.min(chunk.end()).0.saturating_sub(chunk.first.0)) as usize;
         let mut at = (self.position.0 - chunk.first.0) as usize;

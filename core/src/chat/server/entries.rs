@@ -1,0 +1,484 @@
+//! How a message becomes an entry, and an entry is shown.
+
+use alloc::vec::Vec;
+
+use super::conn::{Unacknowledged, at, raise};
+use super::{ChatServer, Effect};
+use crate::archive::{EntryId, NewEntry};
+use crate::hash;
+use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ScopeRef, SessionId, Tag};
+use crate::log::{Audience, Item};
+use crate::outbox::Outbox;
+use crate::time::Time;
+use crate::wire::chat::{Failed, Say};
+use crate::wire::entry::{Portable, Scope};
+use crate::wire::{Field, Reader, Reason, Seq, WireError};
+
+/// The most pairs that an entry's `after` may list: one for each origin that its author can have
+/// heard of since its last message.
+const AFTER_PAIRS_MAX: usize = 256;
+
+impl ChatServer {
+    pub(super) fn on_say(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        say: &Say<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        let Some(attached) = self.conns.get(conn).and_then(|conn| conn.attached()) else {
+            return Err(Reason::NotAttached);
+        };
+        let author = attached.author;
+        let refused = if say.number > self.archive.author_number(&author) {
+            self.refusal(conn, author, say)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            let failed = Failed { request: say.number, say: true, reason, detail: "" };
+            self.send(conn, &failed, out);
+            return Ok(());
+        }
+        let row = match self.archive.row(&author, say.number) {
+            Some(row) => Some(row),
+            // It was shown and trimmed since: it is as safe as it gets.
+            None if say.number <= self.archive.author_number(&author) => None,
+            None => Some(self.accept_say(now, conn, author, say, out)?),
+        };
+        let (origin, number) = match row {
+            Some(row) => (self.archive.origin_of(row), self.archive.number_of(row)),
+            None => (self.own, 0),
+        };
+        if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
+            let unacknowledged = Unacknowledged { author_number: say.number, origin, number };
+            attached.unacknowledged.push_back(unacknowledged);
+        }
+        self.soon.acknowledge = true;
+        self.pause_if_behind(conn, out);
+        Ok(())
+    }
+
+    /// Why a message is not taken, if it is not.
+    fn refusal(&self, conn: ConnId, author: AuthorId, say: &Say<'_>) -> Option<Reason> {
+        let attached = self.conns.get(conn)?.attached()?;
+        if say.body.is_empty() {
+            return Some(Reason::BodyEmpty);
+        }
+        if say.body.len() > self.limits().body_bytes_max as usize {
+            return Some(Reason::BodyTooLong);
+        }
+        if say.number != self.archive.author_number(&author) + 1 {
+            return Some(Reason::OutOfOrder);
+        }
+        match say.scope {
+            Scope::Room(room) => {
+                let member = attached.rooms.binary_search_by(|other| other.as_str().cmp(room));
+                member.err().map(|_| {
+                    let known = self.rooms.get(room).is_some();
+                    if known { Reason::NotMember } else { Reason::RoomUnknown }
+                })
+            }
+            Scope::Talk { low, high, .. } => {
+                let other = match attached.session {
+                    own if own == low => high,
+                    own if own == high => low,
+                    _ => return Some(Reason::UserUnknown),
+                };
+                self.roster.get(other).is_none().then_some(Reason::UserUnknown)
+            }
+        }
+    }
+
+    fn accept_say(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        author: AuthorId,
+        say: &Say<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<EntryId, Reason> {
+        if say.after.len() > AFTER_PAIRS_MAX {
+            return Err(Reason::BadRequest);
+        }
+        let mut after = Vec::new();
+        for (origin, number) in say.after {
+            if !self.archive.has_origin(origin) || number > self.archive.shown(origin) {
+                // More than this server showed: nobody can have seen that here.
+                return Err(Reason::BadRequest);
+            }
+            if origin != self.own && number > at(&self.stable_told, origin) {
+                after.push((origin, number));
+            }
+        }
+        let attached = self.conns.get(conn).and_then(|conn| conn.attached());
+        let name = attached.map_or_else(Default::default, |attached| attached.name.clone());
+        let scope = match say.scope {
+            Scope::Talk { low, high, .. } => {
+                let other = if author.session == low { high } else { low };
+                let name = self.roster.get(other).map_or("", |record| record.name.as_str());
+                Some((low, high, alloc::string::String::from(name)))
+            }
+            Scope::Room(_) => None,
+        };
+        let scope = match &scope {
+            Some((low, high, other)) => Scope::Talk { low: *low, high: *high, other },
+            None => say.scope,
+        };
+        self.stats.accepted += 1;
+        let said = Said { author, author_number: say.number, name: &name, scope, body: say.body };
+        Ok(self.append_own(now, &said, after, out))
+    }
+
+    /// Makes an entry of our own origin and shows it.
+    pub(super) fn append_own(
+        &mut self,
+        now: Time,
+        said: &Said<'_>,
+        mut after: Vec<(OriginRef, u64)>,
+        out: &mut Outbox<Effect>,
+    ) -> EntryId {
+        self.follow_previous(said, &mut after);
+        let mut floor = self.archive.author_clock(&said.author);
+        for &(origin, number) in &after {
+            if let Some(id) = self.archive.id(origin, number) {
+                floor = floor.max(self.archive.clock_of(id));
+            }
+        }
+        let clock = self.clock.stamp(now, floor);
+        let number = self.archive.shown(self.own) + 1;
+        let mut entry = NewEntry {
+            origin: self.own,
+            number,
+            clock,
+            author: said.author,
+            author_number: said.author_number,
+            name: said.name,
+            scope: said.scope,
+            after: &after,
+            body: said.body,
+            tag: Tag::default(),
+        };
+        let portable = out.encode(|arena| self.put_portable(&entry, arena));
+        entry.tag = hash::entry_tag(&self.cluster.key.0, out.bytes(portable));
+        self.show(&entry, out)
+    }
+
+    /// An author's message comes after its previous one, wherever that was accepted.
+    fn follow_previous(&self, said: &Said<'_>, after: &mut Vec<(OriginRef, u64)>) {
+        let previous = self.archive.author_number(&said.author);
+        let Some(row) = self.archive.row(&said.author, previous) else { return };
+        let (origin, number) = (self.archive.origin_of(row), self.archive.number_of(row));
+        if origin == self.own || number <= at(&self.stable_told, origin) {
+            return;
+        }
+        match after.iter_mut().find(|(other, _)| *other == origin) {
+            Some((_, listed)) => *listed = (*listed).max(number),
+            None => after.push((origin, number)),
+        }
+    }
+
+    fn put_portable(&self, entry: &NewEntry<'_>, out: &mut Vec<u8>) {
+        let after: Vec<(Origin, u64)> = entry
+            .after
+            .iter()
+            .map(|(origin, number)| (self.archive.origin(*origin), *number))
+            .collect();
+        let portable = Portable {
+            origin: self.archive.origin(entry.origin),
+            number: entry.number,
+            clock: entry.clock,
+            author: entry.author,
+            author_number: entry.author_number,
+            name: entry.name,
+            scope: entry.scope,
+            after: Seq::new(&after),
+            body: entry.body,
+        };
+        portable.put(out);
+    }
+
+    /// Takes an entry into the archive, publishes it and gives it to storage.
+    fn show(&mut self, entry: &NewEntry<'_>, out: &mut Outbox<Effect>) -> EntryId {
+        let inserted = self.archive.insert(entry);
+        self.stats.shown += 1;
+        self.stats.copies += u64::from(inserted.copy);
+        if let Scope::Talk { low, high, .. } = entry.scope {
+            self.show_talk(inserted.scope, low, high, out);
+        }
+        let own = entry.origin == self.own;
+        let audience = match (own, inserted.copy) {
+            (true, false) => Audience::All,
+            (true, true) => Audience::Peers,
+            (false, false) => Audience::Clients,
+            (false, true) => Audience::Nobody,
+        };
+        let final_clock = self.final_clock;
+        let frames = out.encode(|arena| self.archive.put_entry(inserted.id, final_clock, 0, arena));
+        let item = Item {
+            bytes: frames.len() as u32,
+            scope: inserted.scope,
+            origin: entry.origin,
+            number: entry.number,
+            audience,
+            row: !inserted.copy,
+        };
+        self.append(frames, item, out);
+        self.persist(entry, inserted.id, out);
+        inserted.id
+    }
+
+    fn persist(&mut self, entry: &NewEntry<'_>, id: EntryId, out: &mut Outbox<Effect>) {
+        let bytes = out.encode(|arena| {
+            self.archive.put_portable(id, arena);
+            entry.tag.put(arena);
+        });
+        let storage = &mut self.storage;
+        storage.given += 1;
+        storage.bytes += bytes.len() as u64;
+        storage.pending.push_back((storage.given, bytes.len() as u32, entry.origin, entry.number));
+        out.push(Effect::Persist { sequence: storage.given, bytes });
+    }
+
+    /// Lets both sides of a talk see it, from its first entry on.
+    fn show_talk(
+        &mut self,
+        scope: ScopeRef,
+        low: SessionId,
+        high: SessionId,
+        out: &mut Outbox<Effect>,
+    ) {
+        let at = self.log.end;
+        for session in [low, high] {
+            let Some(&conn) = self.sessions.get(&session) else { continue };
+            let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut())
+            else {
+                continue;
+            };
+            let Err(place) = attached.scopes.binary_search(&scope) else { continue };
+            attached.scopes.insert(place, scope);
+            if matches!(attached.feed, super::conn::Feed::Log) {
+                out.push(Effect::Show { conn, scope, at, mt: 0 });
+            }
+        }
+    }
+
+    pub(super) fn on_persisted(&mut self, through: u64, durable: bool, out: &mut Outbox<Effect>) {
+        let storage = &mut self.storage;
+        storage.persisted = storage.persisted.max(through.min(storage.given));
+        if durable {
+            storage.durable = storage.persisted;
+        }
+        while let Some(&(sequence, bytes, origin, number)) = storage.pending.front() {
+            if sequence > storage.persisted {
+                break;
+            }
+            storage.pending.pop_front();
+            storage.bytes -= u64::from(bytes);
+            raise(&mut storage.held, origin, number);
+            if durable {
+                raise(&mut storage.synced, origin, number);
+            }
+        }
+        self.soon.acknowledge = true;
+        self.soon.tell_held = true;
+        self.unpause_all_behind(out);
+    }
+
+    /// What this server holds of an origin: shown, and given to storage for good.
+    pub(super) fn holds(&self, origin: OriginRef) -> u64 {
+        at(&self.storage.held, origin)
+    }
+
+    // Entries from elsewhere.
+
+    /// An entry came from a peer, in portable form. Entries of an origin are taken in order only.
+    pub(super) fn on_foreign(
+        &mut self,
+        now: Time,
+        portable: &[u8],
+        tag: Tag,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        let entry = Portable::take(&mut Reader::new(portable))?;
+        if self.clock.is_absurd(now, entry.clock) {
+            return Err(Reason::ClockAhead);
+        }
+        let origin = self.define_origin(entry.origin, out).ok_or(Reason::TooManyConnections)?;
+        let held = self.archive.shown(origin) + self.waiting.count(origin);
+        if entry.number <= held {
+            return Ok(());
+        }
+        if entry.number > held + 1 {
+            // A gap: what is missing is asked for.
+            self.soon.plan_pulls = true;
+            return Ok(());
+        }
+        if !self.is_believable(origin, &entry) {
+            return Err(Reason::BadFrame);
+        }
+        self.clock.observe(now, entry.clock);
+        if self.waiting.count(origin) > 0 || !self.is_showable(&entry) {
+            self.stats.waited += 1;
+            self.waiting.hold(origin, entry.number, entry.clock, portable, tag);
+            self.soon.plan_pulls = true;
+            return Ok(());
+        }
+        self.show_foreign(origin, &entry, tag, out);
+        self.show_waiting(out);
+        Ok(())
+    }
+
+    /// Whether an entry can be what it says: the archive relies on it.
+    fn is_believable(&self, origin: OriginRef, entry: &Portable<'_>) -> bool {
+        let last = self.waiting.last_clock(origin).unwrap_or(self.archive.origin_clock(origin));
+        entry.clock > last
+            && entry.after.len() <= AFTER_PAIRS_MAX
+            && entry.body.len() + entry.name.len() <= 2 * self.limits().frame_bytes_max as usize / 3
+            && self.archive.may_follow(&entry.author, entry.author_number)
+    }
+
+    fn show_foreign(
+        &mut self,
+        origin: OriginRef,
+        entry: &Portable<'_>,
+        tag: Tag,
+        out: &mut Outbox<Effect>,
+    ) {
+        let mut after = Vec::with_capacity(entry.after.len());
+        for (other, number) in entry.after {
+            if let Some(other) = self.define_origin(other, out) {
+                after.push((other, number));
+            }
+        }
+        let new = NewEntry {
+            origin,
+            number: entry.number,
+            clock: entry.clock,
+            author: entry.author,
+            author_number: entry.author_number,
+            name: entry.name,
+            scope: entry.scope,
+            after: &after,
+            body: entry.body,
+            tag,
+        };
+        if let Scope::Room(room) = entry.scope {
+            self.know_room(room, entry.clock, out);
+        }
+        self.show(&new, out);
+        self.soon.tell_held = true;
+        self.soon.attach = true;
+        self.pulls.remove(&origin);
+    }
+
+    /// Whether everything that an entry comes after was shown, or can never be.
+    fn is_showable(&self, entry: &Portable<'_>) -> bool {
+        entry.after.iter().all(|(origin, number)| {
+            let shown = self.archive.find_origin(&origin).map_or(0, |o| self.archive.shown(o));
+            shown >= number || self.is_void(&origin, number)
+        })
+    }
+
+    /// Shows whatever waited and need not wait any more.
+    pub(super) fn show_waiting(&mut self, out: &mut Outbox<Effect>) {
+        let mut progress = !self.waiting.is_empty();
+        while progress {
+            progress = false;
+            let mut next = self.waiting.next_origin(None);
+            while let Some(origin) = next {
+                while self.first_is_showable(origin) {
+                    self.show_first(origin, out);
+                    progress = true;
+                }
+                next = self.waiting.next_origin(Some(origin));
+            }
+        }
+    }
+
+    fn first_is_showable(&self, origin: OriginRef) -> bool {
+        let held = self.waiting.first(origin);
+        held.and_then(|held| Portable::take(&mut Reader::new(&held.portable)).ok())
+            .is_some_and(|entry| self.is_showable(&entry))
+    }
+
+    fn show_first(&mut self, origin: OriginRef, out: &mut Outbox<Effect>) {
+        let Some(held) = self.waiting.take_first(origin) else { return };
+        if let Ok(entry) = Portable::take(&mut Reader::new(&held.portable)) {
+            self.show_foreign(origin, &entry, held.tag, out);
+        }
+    }
+
+    /// A client hands back what no server holds any more: it becomes a new entry of ours.
+    pub(super) fn take_back(
+        &mut self,
+        now: Time,
+        entry: &Portable<'_>,
+        tag: Tag,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        let portable = out.encode(|arena| entry.put(arena));
+        let genuine = |key| hash::entry_tag(key, out.bytes(portable)) == tag;
+        if !genuine(&self.cluster.key.0) && !self.old_keys.iter().any(genuine) {
+            return Err(Reason::BadTag);
+        }
+        let known = self.archive.find_origin(&entry.origin);
+        let here = known.is_some_and(|origin| self.archive.shown(origin) >= entry.number);
+        if here || self.archive.has_row(&entry.author, entry.author_number) {
+            return Ok(());
+        }
+        if let Scope::Room(room) = entry.scope {
+            self.know_room(room, entry.clock, out);
+        }
+        self.stats.returned += 1;
+        self.clock.observe(now, entry.clock);
+        let said = Said {
+            author: entry.author,
+            author_number: entry.author_number,
+            name: entry.name,
+            scope: entry.scope,
+            body: entry.body,
+        };
+        // Above its old clock, so that what came after it still does.
+        self.clock.raise(Clock(
+            entry.clock.0.min(self.clock.wall(now) + self.limits().clock_drag_us_max),
+        ));
+        self.append_own(now, &said, Vec::new(), out);
+        Ok(())
+    }
+}
+
+/// What an entry says, before it has a place.
+#[derive(Debug)]
+pub(super) struct Said<'a> {
+    pub(super) author: AuthorId,
+    pub(super) author_number: u64,
+    pub(super) name: &'a str,
+    pub(super) scope: Scope<'a>,
+    pub(super) body: &'a str,
+}
+
+/// An entry as it came on a connection, with the sender's references, in portable form.
+pub(super) fn to_portable(
+    entry: &crate::wire::entry::Entry<'_>,
+    origin_of: impl Fn(OriginRef) -> Option<Origin>,
+    out: &mut Vec<u8>,
+) -> Result<(), WireError> {
+    let mut after = Vec::with_capacity(entry.after.len());
+    for (origin, number) in entry.after {
+        after.push((origin_of(origin).ok_or(WireError::BadValue)?, number));
+    }
+    let portable = Portable {
+        origin: origin_of(entry.origin).ok_or(WireError::BadValue)?,
+        number: entry.number,
+        clock: entry.clock,
+        author: entry.author,
+        author_number: entry.author_number,
+        name: entry.name,
+        scope: entry.scope,
+        after: Seq::new(&after),
+        body: entry.body,
+    };
+    portable.put(out);
+    Ok(())
+}

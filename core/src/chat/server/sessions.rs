@@ -1,0 +1,597 @@
+//! Sessions: hello, attaching, admission, the end.
+//!
+//! ```text
+//! Pending ─hello─▶ Idle ─Attach─▶ Claiming ─granted─▶ Awaiting ─here─▶ Attached
+//!                   ▲                │ denied            │ nobody has it
+//!                   └────────────────┘                   └──▶ Returning ─▶ Attached
+//! ```
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::claims::Purpose;
+use super::conn::{Attached, Backfill, Client, Feed, Peer, Phase, Request, at, raise};
+use super::roster::Record;
+use super::{ChatServer, Effect};
+use crate::archive::CatchUp;
+use crate::framing::Frame;
+use crate::hash;
+use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ScopeRef, SessionId};
+use crate::names::{self, COMMON_ROOM};
+use crate::outbox::Outbox;
+use crate::time::Time;
+use crate::wire::chat::{self, Attach, Intent, Redirect, Return, Returned, Want};
+use crate::wire::entry::{OriginDef, Scope};
+use crate::wire::hello::{Bye, Hello, Ping, Pong, Role, Transport, Welcome};
+use crate::wire::peer::{Presence, Reserve, ServerState};
+use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
+
+/// How many redirects a newcomer may have behind it before it is taken beyond the limit.
+const HOPS_MAX: u8 = 4;
+/// What a client is told to wait when all servers are full, in milliseconds.
+const FULL_RETRY_MS: u32 = 2_000;
+
+impl ChatServer {
+    pub(super) fn on_hello(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        frame: Frame<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        if frame.kind != Hello::KIND {
+            return Err(Reason::NotCordee);
+        }
+        let hello = Hello::parse(frame.payload)?;
+        if hello.major != VERSION_MAJOR {
+            return Err(Reason::WrongVersion);
+        }
+        if hello.transport != Transport::Plain {
+            return Err(Reason::WrongSecret);
+        }
+        if hello.cluster != self.config.cluster {
+            return Err(Reason::WrongCluster);
+        }
+        let address = self.config.advertise.clone();
+        let welcome = Welcome {
+            minor: VERSION_MINOR,
+            server: self.id,
+            origin: self.origin,
+            cluster_id: self.cluster.id,
+            address: &address,
+            body_bytes_max: self.limits().body_bytes_max,
+            ping_ms: (self.limits().ping_us / 1_000) as u32,
+        };
+        self.send(id, &welcome, out);
+        let phase = match hello.role {
+            Role::Client => Phase::Client(Box::new(Client::Idle)),
+            Role::Peer => Phase::Peer(Box::new(Peer::new(None))),
+            Role::Observer => Phase::Observer,
+        };
+        self.pending -= 1;
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.phase = phase;
+            conn.opened = now;
+        }
+        match hello.role {
+            Role::Client => self.send_servers(id, out),
+            Role::Peer => self.introduce(now, id, out),
+            Role::Observer => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_client_frame(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        frame: Frame<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        if frame.kind != chat::Say::KIND && frame.kind != Return::KIND {
+            self.count_request(id, out);
+        }
+        match frame.kind {
+            chat::Say::KIND => self.on_say(now, id, &chat::Say::parse(frame.payload)?, out),
+            Ping::KIND => {
+                let ping = Ping::parse(frame.payload)?;
+                self.send(id, &Pong { nonce: ping.nonce }, out);
+                Ok(())
+            }
+            Attach::KIND => self.on_attach(now, id, &Attach::parse(frame.payload)?, out),
+            Return::KIND => self.on_return(now, id, &Return::parse(frame.payload)?, out),
+            Returned::KIND => self.on_returned(now, id, out),
+            chat::Quit::KIND => self.on_quit(now, id, out),
+            Bye::KIND => {
+                out.push(Effect::Close { conn: id, reason: Reason::Goodbye });
+                self.lost(id, out);
+                Ok(())
+            }
+            _ => self.on_request(now, id, frame, out),
+        }
+    }
+
+    fn on_attach(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        attach: &Attach<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        match self.client_mut(id) {
+            Some(Client::Idle) => {}
+            _ => return Err(Reason::Unexpected),
+        }
+        match self.state {
+            ServerState::Active => {}
+            ServerState::Joining => return Err(Reason::Joining),
+            ServerState::Draining => return Err(Reason::Draining),
+        }
+        let session = hash::session_id(&self.config.cluster, &attach.secret);
+        let Some(request) = self.read_attach(session, attach, id, out)? else { return Ok(()) };
+        if !self.admit(now, id, &request, attach, out) {
+            return Ok(());
+        }
+        let held = self.roster.get(session).filter(|record| record.is_here());
+        let same = |record: &Record| names::user_key(&record.name) == names::user_key(attach.name);
+        // A session that is known keeps the name that it has, whatever it thinks that is.
+        let known = held.map(|record| (record.name.clone(), record.claim, same(record)));
+        let mut request = request;
+        match known {
+            Some((name, claim, same)) if same || request.intent != Intent::New => {
+                request.name = name;
+                request.claim = claim;
+                self.granted(now, id, request, out);
+            }
+            _ => self.claim_name(now, id, request, out),
+        }
+        Ok(())
+    }
+
+    /// Checks what an attach says. `None` when its name is not valid, which it was told.
+    fn read_attach(
+        &mut self,
+        session: SessionId,
+        attach: &Attach<'_>,
+        id: ConnId,
+        out: &mut Outbox<Effect>,
+    ) -> Result<Option<Request>, Reason> {
+        if names::user_key(attach.name).is_err() {
+            let reason = Reason::NameInvalid;
+            self.send(id, &chat::Failed { request: 0, say: false, reason, detail: "" }, out);
+            return Ok(None);
+        }
+        if attach.rooms.len() > self.limits().rooms_per_session_max as usize {
+            return Err(Reason::TooManyRooms);
+        }
+        let mut rooms = Vec::from([COMMON_ROOM.to_string()]);
+        for room in attach.rooms {
+            rooms.push(names::room(room)?);
+        }
+        rooms.sort_unstable();
+        rooms.dedup();
+        let reset = attach.intent == Intent::Reset;
+        let mut seen: Vec<(Origin, u64)> =
+            if reset { Vec::new() } else { attach.seen.iter().collect() };
+        seen.sort_unstable();
+        seen.dedup_by_key(|(origin, _)| *origin);
+        let partial = attach
+            .partial
+            .iter()
+            .filter(|_| !reset)
+            .filter_map(|partial| {
+                Some((names::room(partial.room).ok()?, partial.seen.iter().collect()))
+            })
+            .collect();
+        Ok(Some(Request {
+            session,
+            process: attach.process.0,
+            attachment: attach.attachment,
+            intent: attach.intent,
+            name: attach.name.to_string(),
+            claim: Clock(0),
+            rooms,
+            seen,
+            partial,
+        }))
+    }
+
+    /// Whether there is a place; otherwise the client was sent elsewhere.
+    fn admit(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        request: &Request,
+        attach: &Attach<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> bool {
+        let here = self.sessions.contains_key(&request.session);
+        let known = self.roster.get(request.session).is_some_and(Record::is_here)
+            // Nobody told a server that has just started who there was.
+            || now.since_us(self.started) < self.limits().grace_us;
+        let resumes = request.intent != Intent::New && known;
+        let reserved = self.reservations.remove(&attach.reservation.0).is_some();
+        let load = self.load() - u32::from(here);
+        let beyond = resumes || reserved || attach.hops >= HOPS_MAX;
+        let limits = self.limits();
+        let limit = if beyond { limits.users_hard_max } else { limits.users_max };
+        if load < limit {
+            return true;
+        }
+        match self.server_with_room(beyond) {
+            Some((peer, address)) => {
+                let reservation = self.prng.next_u64().max(1);
+                let reserve = Reserve { reservation: Fixed64(reservation) };
+                self.send(peer, &reserve, out);
+                self.stats.redirected += 1;
+                if let Some(peer) = self.conns.get_mut(peer).and_then(|conn| conn.peer_mut()) {
+                    peer.load += 1;
+                }
+                let redirect = Redirect { address: &address, reservation: Fixed64(reservation) };
+                self.send(id, &redirect, out);
+                let bye = Bye { reason: Reason::Full, retry_ms: 0, next: &address, detail: "" };
+                self.close_with(id, &bye, out);
+            }
+            None => {
+                let bye =
+                    Bye { reason: Reason::Full, retry_ms: FULL_RETRY_MS, next: "", detail: "" };
+                self.close_with(id, &bye, out);
+            }
+        }
+        false
+    }
+
+    /// The least loaded linked server that has room, ties at random.
+    fn server_with_room(&mut self, beyond: bool) -> Option<(ConnId, String)> {
+        let factor =
+            if beyond { self.limits().users_hard_max / self.limits().users_max.max(1) } else { 1 };
+        let room = |peer: &&(ConnId, &Peer)| {
+            peer.1.state == ServerState::Active
+                && peer.1.load < peer.1.limit.saturating_mul(factor.max(1))
+        };
+        let least =
+            self.linked_peers().filter(|peer| room(&peer)).map(|(_, peer)| peer.load).min()?;
+        let ties: Vec<(ConnId, String)> = self
+            .linked_peers()
+            .filter(|peer| room(&peer) && peer.1.load == least)
+            .map(|(conn, peer)| (conn, peer.address.clone()))
+            .collect();
+        let drawn = self.prng.below(ties.len() as u64) as usize;
+        ties.into_iter().nth(drawn)
+    }
+
+    /// Users attached or about to be, with the places kept for newcomers.
+    pub(super) fn load(&self) -> u32 {
+        let arriving = self.conns.iter().filter(|(_, conn)| {
+            matches!(&conn.phase, Phase::Client(client)
+                if !matches!(**client, Client::Idle | Client::Attached(_)))
+        });
+        (self.sessions.len() + self.reservations.len() + arriving.count()) as u32
+    }
+
+    /// The name is the session's. What it saw must be here before it goes on.
+    pub(super) fn granted(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        request: Request,
+        out: &mut Outbox<Effect>,
+    ) {
+        let deadline = now + self.limits().resume_us_max;
+        if let Some(client) = self.client_mut(id) {
+            *client = Client::Awaiting(request, deadline);
+            self.go_on_attaching(now, id, out);
+        }
+    }
+
+    /// Looks whether what a resuming client saw is here by now.
+    pub(super) fn go_on_attaching(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) {
+        let Some(Client::Awaiting(request, deadline)) = self.client_ref(id) else { return };
+        let mut lacking = Vec::new();
+        let mut coming = false;
+        for &(origin, number) in &request.seen {
+            let reference = self.archive.find_origin(&origin);
+            let shown = reference.map_or(0, |reference| self.archive.shown(reference));
+            if shown < number {
+                lacking.push((origin, shown + 1, number));
+                coming |= reference.is_some_and(|reference| {
+                    self.linked_peers().any(|(_, peer)| peer.holds(reference) > shown)
+                        || self.waiting.count(reference) > 0
+                });
+            }
+        }
+        if lacking.is_empty() {
+            self.take_request(id)
+                .into_iter()
+                .for_each(|request| self.attach(now, id, request, out));
+        } else if coming && now < *deadline {
+            self.soon.plan_pulls = true;
+        } else if let Some(request) = self.take_request(id) {
+            let deadline = now + self.limits().resume_us_max;
+            self.send(id, &Want { ranges: Seq::new(&lacking) }, out);
+            if let Some(client) = self.client_mut(id) {
+                *client = Client::Returning(request, deadline);
+            }
+        }
+    }
+
+    fn on_return(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        back: &Return<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        match self.client_ref(id) {
+            Some(Client::Returning(..)) => self.take_back(now, &back.entry, back.tag, out),
+            _ => Err(Reason::Unexpected),
+        }
+    }
+
+    fn on_returned(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        match self.client_ref(id) {
+            Some(Client::Returning(..)) => {
+                self.take_request(id)
+                    .into_iter()
+                    .for_each(|request| self.attach(now, id, request, out));
+                Ok(())
+            }
+            _ => Err(Reason::Unexpected),
+        }
+    }
+
+    /// Clients that wait for something, whose time is up or whose wait may be over.
+    pub(super) fn go_on_attaching_all(&mut self, now: Time, out: &mut Outbox<Effect>) {
+        let waiting: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| {
+                matches!(&conn.phase, Phase::Client(client)
+                    if matches!(**client, Client::Awaiting(..) | Client::Returning(..)))
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in waiting {
+            match self.client_ref(id) {
+                Some(Client::Awaiting(..)) => self.go_on_attaching(now, id, out),
+                Some(Client::Returning(_, deadline)) if now >= *deadline => {
+                    self.close(id, Reason::HelloTimeout, out);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Attaches the session: states its standing to all, answers, and begins to send.
+    fn attach(&mut self, now: Time, id: ConnId, request: Request, out: &mut Outbox<Effect>) {
+        if let Some(old) = self.sessions.remove(&request.session) {
+            self.close(old, Reason::Superseded, out);
+        }
+        let known = self.roster.get(request.session);
+        let attachment =
+            known.map_or(request.attachment, |known| request.attachment.max(known.attachment + 1));
+        self.stats.resumed += u64::from(known.is_some_and(Record::is_here));
+        for room in &request.rooms {
+            let made = self.clock.wall(now);
+            self.know_room(room, Clock(made), out);
+        }
+        let rooms: Vec<String> =
+            request.rooms.iter().filter(|room| self.rooms.get(room).is_some()).cloned().collect();
+        let record = Record {
+            name: request.name.clone(),
+            claim: request.claim,
+            attachment,
+            version: 0,
+            home: self.id,
+            presence: Presence::Online,
+            rooms: rooms.clone(),
+            since: now,
+        };
+        self.state_presence(request.session, record, out);
+        let author = AuthorId { session: request.session, process: request.process };
+        let (seen, cut) = self.cut_to_what_is_here(&request.seen);
+        let backfills: VecDeque<Backfill> = request
+            .partial
+            .iter()
+            .filter(|(room, _)| rooms.contains(room))
+            .map(|(room, seen)| {
+                let scope = self.archive.scope(&Scope::Room(room));
+                let (seen, _) = self.cut_to_what_is_here(seen);
+                Backfill { room: room.clone(), scope, catch_up: None, seen }
+            })
+            .collect();
+        let mut scopes: Vec<ScopeRef> = rooms
+            .iter()
+            .map(|room| self.archive.scope(&Scope::Room(room)))
+            .filter(|scope| backfills.iter().all(|backfill| backfill.scope != *scope))
+            .collect();
+        scopes.extend(self.archive.talks_of(request.session));
+        scopes.sort_unstable();
+        scopes.dedup();
+        let mt: u64 =
+            scopes.iter().map(|scope| self.archive.rows_through(*scope, &|o| at(&seen, o))).sum();
+        let until = self.shown_vector();
+        let mt_then = scopes.iter().map(|scope| self.archive.scope_rows(*scope)).sum();
+        let catch_up = Box::new(CatchUp::new(&scopes, seen, until));
+        let position = self.log.end;
+        let attached = Attached {
+            session: request.session,
+            author,
+            name: request.name.clone(),
+            rooms: rooms.clone(),
+            scopes,
+            feed: Feed::CatchUp { catch_up, position, mt, mt_then },
+            backfills,
+            unacknowledged: VecDeque::new(),
+            search: None,
+            renaming: None,
+        };
+        let Some(client) = self.client_mut(id) else { return };
+        *client = Client::Attached(attached);
+        self.sessions.insert(request.session, id);
+        let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+        let answer = chat::Attached {
+            session: request.session,
+            name: &request.name,
+            intent: request.intent,
+            author_number: self.archive.author_number(&author),
+            ma: mt_then,
+            mt,
+            cut: Seq::new(&cut),
+            rooms: Seq::new(&rooms),
+        };
+        self.send(id, &answer, out);
+        self.send_users(id, 0, out);
+        self.send_rooms(id, 0, out);
+        self.send_origins(id, out);
+        self.feed(id, out);
+    }
+
+    /// A client's vector by our references, and what had to be cut from it.
+    fn cut_to_what_is_here(&self, seen: &[(Origin, u64)]) -> (Vec<u64>, Vec<(Origin, u64)>) {
+        let (mut here, mut cut) = (Vec::new(), Vec::new());
+        for &(origin, number) in seen {
+            let reference = self.archive.find_origin(&origin);
+            let shown = reference.map_or(0, |reference| self.archive.shown(reference));
+            if let Some(reference) = reference {
+                raise(&mut here, reference, number.min(shown));
+            }
+            if shown < number {
+                cut.push((origin, shown));
+            }
+        }
+        (here, cut)
+    }
+
+    /// What this server shows, by its references.
+    pub(super) fn shown_vector(&self) -> Vec<u64> {
+        self.archive.origins().map(|(origin, _)| self.archive.shown(origin)).collect()
+    }
+
+    fn on_quit(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) -> Result<(), Reason> {
+        if let Some(attached) = self.conns.get(id).and_then(|conn| conn.attached()) {
+            let session = attached.session;
+            self.sessions.remove(&session);
+            self.restate(session, now, |record| record.presence = Presence::Gone, out);
+        }
+        self.close(id, Reason::Goodbye, out);
+        Ok(())
+    }
+
+    /// A client's connection is no more. Its session stays listed for a while.
+    pub(super) fn client_lost(&mut self, id: ConnId, client: Client, out: &mut Outbox<Effect>) {
+        self.claims.drop_of(id);
+        let Client::Attached(attached) = client else { return };
+        // Quit and a newer attachment have taken the session away before.
+        if self.sessions.get(&attached.session) != Some(&id) {
+            return;
+        }
+        self.sessions.remove(&attached.session);
+        let now = self.now;
+        self.restate(attached.session, now, |record| record.presence = Presence::Away, out);
+    }
+
+    // Names.
+
+    fn claim_name(&mut self, now: Time, id: ConnId, request: Request, out: &mut Outbox<Effect>) {
+        let (session, name) = (request.session, request.name.clone());
+        if let Some(client) = self.client_mut(id) {
+            *client = Client::Claiming(request);
+        }
+        self.begin_claim(now, id, session, &name, Purpose::Attach, out);
+    }
+
+    /// A claim for attaching was decided.
+    pub(super) fn attach_decided(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        claim: Result<Clock, Reason>,
+        out: &mut Outbox<Effect>,
+    ) {
+        let Some(mut request) = self.take_request(id) else { return };
+        match claim {
+            Ok(clock) => {
+                request.claim = clock;
+                self.granted(now, id, request, out);
+            }
+            Err(reason) => {
+                self.send(id, &chat::Failed { request: 0, say: false, reason, detail: "" }, out);
+            }
+        }
+    }
+
+    // Access.
+
+    pub(super) fn client_mut(&mut self, id: ConnId) -> Option<&mut Client> {
+        match &mut self.conns.get_mut(id)?.phase {
+            Phase::Client(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    fn client_ref(&self, id: ConnId) -> Option<&Client> {
+        match &self.conns.get(id)?.phase {
+            Phase::Client(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// Takes the request of a client that is being attached; it is idle then.
+    fn take_request(&mut self, id: ConnId) -> Option<Request> {
+        let client = self.client_mut(id)?;
+        match core::mem::replace(client, Client::Idle) {
+            Client::Claiming(request)
+            | Client::Awaiting(request, _)
+            | Client::Returning(request, _) => Some(request),
+            other => {
+                *client = other;
+                None
+            }
+        }
+    }
+
+    /// Tells a connection which origins our references stand for.
+    pub(super) fn send_origins(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
+        let bytes = out.encode(|arena| {
+            for (reference, origin) in self.archive.origins() {
+                OriginDef { reference, origin }.put_frame(arena);
+            }
+        });
+        self.queue(id, bytes.len());
+        out.push(Effect::Send { conn: id, bytes, notify: false });
+    }
+
+    /// Our reference for an origin; told to everyone when it is new.
+    pub(super) fn define_origin(
+        &mut self,
+        origin: Origin,
+        out: &mut Outbox<Effect>,
+    ) -> Option<OriginRef> {
+        let (reference, new) = self.archive.define_origin(origin)?;
+        if new {
+            let everyone: Vec<ConnId> = self
+                .conns
+                .iter()
+                .filter(|(_, conn)| {
+                    conn.attached().is_some()
+                        || conn
+                            .peer()
+                            .is_some_and(|peer| peer.stage != super::conn::Stage::Greeting)
+                })
+                .map(|(id, _)| id)
+                .collect();
+            for id in everyone {
+                self.send(id, &OriginDef { reference, origin }, out);
+            }
+        }
+        Some(reference)
+    }
+}
