@@ -25,8 +25,7 @@ fn a_server_that_comes_late_catches_up() {
     ada.wait_for_sent("line 499");
     // It is told of one member and learns of the other.
     let third = start("127.0.0.3", &[&second.addresses[0]], &[]);
-    let all =
-        [&first, &second, &third].map(|cluster| cluster.addresses[0].clone());
+    let all = [&first, &second, &third].map(|cluster| cluster.addresses[0].clone());
     assert_eq!(wait_until_equal(&all, "cordee"), 500);
     let mut bob = Client::start(&third.addresses, "bob");
     bob.wait_for_body("line 499");
@@ -43,8 +42,10 @@ fn what_two_that_are_cut_off_from_each_other_lack_comes_through_the_third() {
     let hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
     let clusters: Vec<Cluster> = (0..3)
         .map(|at| {
-            let others: Vec<&str> =
-                (0..3).filter(|other| *other != at).map(|other| addresses[other].as_str()).collect();
+            let others: Vec<&str> = (0..3)
+                .filter(|other| *other != at)
+                .map(|other| addresses[other].as_str())
+                .collect();
             let cluster = start(hosts[at], &others, &["--advertise", &addresses[at]]);
             relays[at].lead_to(&cluster.addresses[0]);
             cluster

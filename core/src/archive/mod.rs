@@ -102,6 +102,12 @@ impl Archive {
         self.origins.find(origin)
     }
 
+    /// How many origins there are: their references are the numbers below.
+    #[must_use]
+    pub fn origin_count(&self) -> u32 {
+        self.origins.count()
+    }
+
     /// Whether a reference stands for an origin.
     #[must_use]
     pub fn has_origin(&self, origin: OriginRef) -> bool {
