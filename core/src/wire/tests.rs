@@ -330,7 +330,7 @@ fn whatever_the_limits_allow_fits_a_frame() {
     let record = peer::MemberRecord {
         server: ServerId(0),
         address: &address,
-        incarnation: u32::MAX,
+        origin: Origin::default(),
         state: chat::MemberState::Lost,
         version: u64::MAX,
     };

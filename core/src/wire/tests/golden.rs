@@ -59,7 +59,7 @@ const MEMBERS: [chat::Member<'static>; 1] =
 const RECORDS: [peer::MemberRecord<'static>; 1] = [peer::MemberRecord {
     server: SECOND,
     address: "127.0.0.1:5001",
-    incarnation: 1,
+    origin: THERE,
     state: MemberState::Lost,
     version: 2,
 }];
