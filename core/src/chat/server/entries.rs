@@ -15,10 +15,6 @@ use crate::wire::chat::{Failed, Say};
 use crate::wire::entry::{Portable, Scope};
 use crate::wire::{Field, Reader, Reason, Seq, WireError};
 
-/// The most pairs that an entry's `after` may list: one for each origin that its author can have
-/// heard of since its last message.
-const AFTER_PAIRS_MAX: usize = 256;
-
 impl ChatServer {
     pub(super) fn on_say(
         &mut self,
@@ -102,9 +98,6 @@ impl ChatServer {
         say: &Say<'_>,
         out: &mut Outbox<Effect>,
     ) -> Result<EntryId, Reason> {
-        if say.after.len() > AFTER_PAIRS_MAX {
-            return Err(Reason::BadRequest);
-        }
         let mut after = Vec::new();
         for (origin, number) in say.after {
             if !self.archive.has_origin(origin) || number > self.archive.shown(origin) {
@@ -346,7 +339,6 @@ impl ChatServer {
     fn is_believable(&self, origin: OriginRef, entry: &Portable<'_>) -> bool {
         let last = self.waiting.last_clock(origin).unwrap_or(self.archive.origin_clock(origin));
         entry.clock > last
-            && entry.after.len() <= AFTER_PAIRS_MAX
             && Archive::fits_portable(entry)
             && self.archive.may_follow(&entry.author, entry.author_number)
     }
