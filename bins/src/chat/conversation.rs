@@ -44,6 +44,8 @@ struct Open {
     reference: Option<Value>,
     /// Of a request to join: the room as it was asked for, and what was current before.
     join: Option<(Target, Target)>,
+    /// Whether it is answered by a connection, unless it is refused.
+    until_connected: bool,
 }
 
 /// Why a request goes nowhere.
@@ -120,6 +122,18 @@ impl Conversation {
         if thread::Builder::new().name("leaving".to_owned()).spawn(leaving).is_err() {
             self.client.close();
         }
+    }
+
+    /// Leaves, because the user will not wait long: at once when nothing is under way and no server
+    /// is there.
+    pub(crate) fn interrupt(self: &Arc<Self>) {
+        let state = self.state();
+        let idle = state.server.is_none() && state.open.values().all(|open| open.until_connected);
+        drop(state);
+        if idle {
+            self.client.close();
+        }
+        self.leave();
     }
 
     fn see_to_leaving(&self) {
@@ -266,10 +280,13 @@ impl State {
             Request::Quit | Request::Talk(_) | Request::Help => return Err(Refused::Ended),
         };
         self.next_reference += 1;
-        let answered = !matches!(command, Command::KillServer { .. } | Command::Reset);
-        if answered && (tag.is_some() || join.is_some()) {
-            self.open.insert(reference, Open { reference: tag, join });
-        }
+        let until_connected = match command {
+            Command::Reset => return Ok(command),
+            Command::KillServer { .. } => true,
+            Command::Name { .. } => self.server.is_none(),
+            _ => false,
+        };
+        self.open.insert(reference, Open { reference: tag, join, until_connected });
         Ok(command)
     }
 
@@ -292,6 +309,7 @@ impl State {
                 self.server = Some(server.clone());
                 self.name.clone_from(name);
                 self.wants_name = false;
+                self.open.retain(|_, open| !open.until_connected);
                 self.rooms.extend(rooms.iter().cloned());
             }
             Event::Disconnected { .. } => {
