@@ -137,23 +137,15 @@ impl Conversation {
     }
 
     fn see_to_leaving(&self) {
-        let begun = Instant::now();
-        // Giving the command may wait; a client that has ended has left.
-        let _ = self.client.send(Command::Quit);
-        loop {
-            let state = self.state();
-            if state.ended {
-                return;
+        thread::scope(|scope| {
+            // This waits for its turn behind what is said, at worst until the client has ended.
+            scope.spawn(|| drop(self.client.send(Command::Quit)));
+            let begun = Instant::now();
+            while !self.state().is_hopeless(begun) {
+                thread::sleep(Duration::from_millis(20));
             }
-            let long = begun.elapsed() >= QUIT_WAIT && state.offline_since.elapsed() >= QUIT_WAIT;
-            // Without a name there is no way in, and nobody is left to give one.
-            if state.server.is_none() && (long || state.wants_name) {
-                break;
-            }
-            drop(state);
-            thread::sleep(Duration::from_millis(20));
-        }
-        self.client.close();
+            self.client.close();
+        });
     }
 
     /// Takes another name in place of one that others have: the same with a number. For names that
@@ -288,6 +280,13 @@ impl State {
         };
         self.open.insert(reference, Open { reference: tag, join, until_connected });
         Ok(command)
+    }
+
+    /// Whether a client that leaves since `begun` has ended, or has nothing to wait for.
+    fn is_hopeless(&self, begun: Instant) -> bool {
+        let long = begun.elapsed() >= QUIT_WAIT && self.offline_since.elapsed() >= QUIT_WAIT;
+        // Without a name there is no way in, and nobody is left to give one.
+        self.ended || (self.server.is_none() && (long || self.wants_name))
     }
 
     fn current_room(&self) -> Result<String, Refused> {
