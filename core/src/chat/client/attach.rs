@@ -16,6 +16,7 @@ use crate::ids::{Origin, OriginRef};
 use crate::outbox::Outbox;
 use crate::time::{MILLI_US, Time};
 use crate::wire::chat::{self, Attached, Failed, Intent, Redirect, Want};
+use crate::wire::entry::AFTER_PAIRS_MAX;
 use crate::wire::hello::{Hello, Magic, Role as HelloRole, Transport, Welcome};
 use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
@@ -417,8 +418,6 @@ fn numbered(name: &str, number: u8) -> String {
 const SEEN_PAIRS_MAX: usize = 1_200;
 /// Pairs of the vectors of all rooms that are being received, in an attachment.
 const PARTIAL_PAIRS_MAX: usize = 600;
-/// Pairs in a message: 15 bytes each, beside a body.
-const AFTER_PAIRS_MAX: usize = 1_000;
 /// Other names that are tried when the own one was taken while the client was away.
 const NAME_TRIES_MAX: u8 = 9;
 /// How often a server may want pings at the most.
