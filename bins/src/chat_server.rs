@@ -24,6 +24,7 @@ pub(crate) mod worker;
 #[argh(
     subcommand,
     name = "chat-server",
+    help_triggers("-h", "--help", "help"),
     example = "Five servers on this machine, 127.0.0.1:5000 to 5004:\n  {command_name}\n\
     Two servers, three users each:\n  {command_name} --servers 2 --limit 3\n\
     One server on this machine, linked with one on another:\n  \
@@ -152,6 +153,7 @@ impl Plan {
             Program {
                 name: format!("chat server {listen}"),
                 path: "/proc/self/exe".into(),
+                arg0: "cordee".into(),
                 args: worker::Worker {
                     parent: std::process::id(),
                     listen,
@@ -281,9 +283,10 @@ fn reserve(ip: IpAddr, first: u16, index: u16) -> Result<ReservedPort, Failure> 
     let port = if first == 0 { 0 } else { first + index };
     let address = SocketAddr::new(ip, port);
     ReservedPort::new(address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            failed(format!("{address} is in use: stop what listens there, or take others with -p"))
-        }
+        std::io::ErrorKind::AddrInUse => failed(format!(
+            "{address} is in use: stop what listens there, or take other ports: cordee \
+                 chat-server -p PORT"
+        )),
         _ => failed(format!("{address} cannot be listened on: {error}")),
     })
 }

@@ -32,8 +32,6 @@ struct State {
     current: Target,
     next_reference: u64,
     open: BTreeMap<u64, Open>,
-    listed_users: bool,
-    listed_rooms: bool,
     names: BTreeSet<String>,
     rooms: BTreeSet<String>,
     leaving: bool,
@@ -64,8 +62,6 @@ pub(crate) struct Heard {
     pub(crate) reference: Option<Value>,
     /// Whether it answers a request, or was sent unasked.
     pub(crate) asked: bool,
-    /// Whether it repeats what was shown on arrival.
-    pub(crate) again: bool,
 }
 
 /// What a prompt shows.
@@ -217,8 +213,6 @@ impl State {
             current,
             next_reference: 1,
             open: BTreeMap::new(),
-            listed_users: false,
-            listed_rooms: false,
             names: BTreeSet::new(),
             rooms: BTreeSet::from([COMMON_ROOM.to_owned()]),
             leaving: false,
@@ -345,11 +339,9 @@ impl State {
             }
             Event::Users { users, .. } => {
                 self.names = users.iter().map(|user| user.name.clone()).collect();
-                heard.again = !heard.asked && std::mem::replace(&mut self.listed_users, true);
             }
             Event::Rooms { rooms, .. } => {
                 self.rooms.extend(rooms.iter().map(|room| room.name.clone()));
-                heard.again = !heard.asked && std::mem::replace(&mut self.listed_rooms, true);
             }
             Event::Closed { .. } => self.ended = true,
             _ => {}

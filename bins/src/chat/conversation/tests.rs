@@ -107,13 +107,3 @@ fn a_name_is_wanted_only_while_nobody_let_the_user_in() {
     state.heard(&error(7, Reason::NameTaken));
     assert!(!state.wants_name, "another name was refused, this one stays");
 }
-
-#[test]
-fn lists_that_come_unasked_are_news_only_once() {
-    let mut state = state();
-    let users = |reference| Event::Users { reference, users: Vec::new() };
-    assert!(!state.heard(&users(0)).again);
-    assert!(state.heard(&users(0)).again);
-    let asked = state.heard(&users(5));
-    assert!(asked.asked && !asked.again);
-}

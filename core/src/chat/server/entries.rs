@@ -1,10 +1,11 @@
 //! How a message becomes an entry, and an entry is shown.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::conn::{Unacknowledged, at, raise};
 use super::{ChatServer, Effect};
-use crate::archive::{EntryId, NewEntry};
+use crate::archive::{Archive, EntryId, NewEntry};
 use crate::hash;
 use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ScopeRef, SessionId, Tag};
 use crate::log::{Audience, Item};
@@ -49,6 +50,9 @@ impl ChatServer {
         if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
             let unacknowledged = Unacknowledged { author_number: say.number, origin, number };
             attached.unacknowledged.push_back(unacknowledged);
+            if !core::mem::replace(&mut attached.is_acknowledging, true) {
+                self.acknowledging.push(conn);
+            }
         }
         self.soon.acknowledge = true;
         self.pause_if_behind(conn, out);
@@ -104,13 +108,12 @@ impl ChatServer {
                 after.push((origin, number));
             }
         }
-        let attached = self.conns.get(conn).and_then(|conn| conn.attached());
-        let name = attached.map_or_else(Default::default, |attached| attached.name.clone());
+        let name = self.take_name(conn);
         let scope = match say.scope {
             Scope::Talk { low, high, .. } => {
                 let other = if author.session == low { high } else { low };
                 let name = self.roster.get(other).map_or("", |record| record.name.as_str());
-                Some((low, high, alloc::string::String::from(name)))
+                Some((low, high, String::from(name)))
             }
             Scope::Room(_) => None,
         };
@@ -120,7 +123,17 @@ impl ChatServer {
         };
         self.stats.accepted += 1;
         let said = Said { author, author_number: say.number, name: &name, scope, body: say.body };
-        Ok(self.append_own(now, &said, after, out))
+        let row = self.append_own(now, &said, after, out);
+        if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
+            attached.name = name;
+        }
+        Ok(row)
+    }
+
+    /// Borrows the name that a client writes under: copying it would allocate at every message.
+    fn take_name(&mut self, conn: ConnId) -> String {
+        let attached = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut());
+        attached.map_or_else(String::new, |attached| core::mem::take(&mut attached.name))
     }
 
     /// Makes an entry of our own origin and shows it.
@@ -326,7 +339,7 @@ impl ChatServer {
     fn is_believable(&self, origin: OriginRef, entry: &Portable<'_>) -> bool {
         let last = self.waiting.last_clock(origin).unwrap_or(self.archive.origin_clock(origin));
         entry.clock > last
-            && entry.body.len() + entry.name.len() <= 2 * self.limits().frame_bytes_max as usize / 3
+            && Archive::fits_portable(entry)
             && self.archive.may_follow(&entry.author, entry.author_number)
     }
 
