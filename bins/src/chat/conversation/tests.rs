@@ -104,6 +104,7 @@ fn a_name_is_wanted_only_while_nobody_let_the_user_in() {
         attachment: 1,
     });
     assert_eq!((state.name.as_str(), state.server.is_some()), ("bob", true));
+    assert!(state.open.is_empty(), "the connection is the answer");
     state.heard(&error(7, Reason::NameTaken));
     assert!(!state.wants_name, "another name was refused, this one stays");
 }
