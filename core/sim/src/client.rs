@@ -532,8 +532,9 @@ impl Client {
                 }
                 assert!(
                     self.refs[index].is_none_or(|known| known == def.origin),
-                    "{}: a reference keeps its meaning",
-                    self.name
+                    "{}: a reference keeps its meaning: {:?} {def:?}",
+                    self.name,
+                    self.refs[index]
                 );
                 self.refs[index] = Some(def.origin);
             }
