@@ -662,7 +662,10 @@ impl Client {
     fn send_own(&mut self, number: u64) {
         let own = self.queue.iter().find(|own| own.number == number).expect("kept").clone();
         let reference = |origin: &Origin| {
-            self.refs.iter().position(|known| *known == Some(*origin)).map(|at| OriginRef(at as u32))
+            self.refs
+                .iter()
+                .position(|known| *known == Some(*origin))
+                .map(|at| OriginRef(at as u32))
         };
         let after: Vec<(OriginRef, u64)> = own
             .after
@@ -692,7 +695,8 @@ impl Client {
         let mut back: Vec<(u64, Origin, u64)> = Vec::new();
         if !self.forgetful {
             for (origin, first, last) in want.ranges {
-                for ((_, number), (clock, ..)) in self.held.range((origin, first)..=(origin, last)) {
+                for ((_, number), (clock, ..)) in self.held.range((origin, first)..=(origin, last))
+                {
                     back.push((*clock, origin, *number));
                 }
             }
@@ -714,7 +718,11 @@ impl Client {
         let origin = self.origin(entry.origin);
         let scope = scope_key(&entry.scope);
         let replay = entry.flags & flags::REPLAY != 0;
-        assert!(scope.starts_with('@') || self.rooms.contains(&scope), "{}: not its room", self.name);
+        assert!(
+            scope.starts_with('@') || self.rooms.contains(&scope),
+            "{}: not its room",
+            self.name
+        );
         if let Scope::Talk { low, high, .. } = entry.scope {
             let me = self.session.expect("attached");
             assert!(me == low || me == high, "{}: a talk of others", self.name);

@@ -174,9 +174,9 @@ impl World {
 
     pub(crate) fn on_dialled(&mut self, node: usize, start: u64, dial: DialId, wire: usize) {
         let now = self.now;
-        let wanted = self.is_current(node, start).then(|| {
-            self.with_machine(node, |machine, out| machine.dialled(now, dial, out))
-        });
+        let wanted = self
+            .is_current(node, start)
+            .then(|| self.with_machine(node, |machine, out| machine.dialled(now, dial, out)));
         let Some(Some(conn)) = wanted else {
             self.wires[wire].ends[0] = End::Nobody;
             return self.finish(wire, 0);

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use cordee_core::Time;
 use cordee_core::framing::Deframer;
 use cordee_core::ids::{ConnId, OriginRef, Position, ScopeRef};
 use cordee_core::log::{Chunk, ChunkBuilder, Cursor, Items, Visibility};
-use cordee_core::Time;
 
 /// About how many bytes of the log go out in one piece.
 const SLICE_BYTES: usize = 16 << 10;
@@ -88,8 +88,7 @@ impl Line {
     pub(crate) fn follow(&mut self, from: Position, peer: bool, mt: u64) {
         assert!(self.cursor.is_none(), "a connection follows once");
         assert!(self.at.is_empty(), "changes come after the cursor");
-        let visibility =
-            if peer { Visibility::Peer } else { Visibility::Client(Vec::new()) };
+        let visibility = if peer { Visibility::Peer } else { Visibility::Client(Vec::new()) };
         self.cursor = Some(Cursor::new(from, visibility, mt));
         self.visible.clear();
     }

@@ -1,7 +1,7 @@
 //! The world: servers, clients, connections, time.
 
-use std::collections::{BTreeMap, BinaryHeap};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use cordee_core::chat::server::DialId;
 use cordee_core::ids::{ConnId, SessionId};
@@ -72,7 +72,11 @@ pub struct RawId(pub(crate) usize);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
     /// A server, by number and start; the connection's id once it has one.
-    Node { node: usize, start: u64, conn: Option<ConnId> },
+    Node {
+        node: usize,
+        start: u64,
+        conn: Option<ConnId>,
+    },
     Client(usize),
     Raw(usize),
     Nobody,
@@ -96,19 +100,62 @@ pub(crate) struct Raw {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
     /// Something may have arrived that was sent from this side of a connection.
-    Arrive { wire: usize, side: usize },
-    Accept { wire: usize },
-    Dialled { node: usize, start: u64, dial: DialId, wire: usize },
-    DialFailed { node: usize, start: u64, dial: DialId },
+    Arrive {
+        wire: usize,
+        side: usize,
+    },
+    Accept {
+        wire: usize,
+    },
+    Dialled {
+        node: usize,
+        start: u64,
+        dial: DialId,
+        wire: usize,
+    },
+    DialFailed {
+        node: usize,
+        start: u64,
+        dial: DialId,
+    },
     /// A server's connection request reaches another.
-    Reach { node: usize, start: u64, dial: DialId, target: usize },
-    Timer { node: usize, start: u64 },
-    Persisted { node: usize, start: u64, through: u64 },
-    Writable { node: usize, start: u64, conn: ConnId },
-    ForceClose { node: usize, start: u64, conn: ConnId },
-    ClientTimer { client: usize },
-    ClientReach { client: usize, attempt: u64, target: Option<usize> },
-    ClientRefused { client: usize, attempt: u64 },
+    Reach {
+        node: usize,
+        start: u64,
+        dial: DialId,
+        target: usize,
+    },
+    Timer {
+        node: usize,
+        start: u64,
+    },
+    Persisted {
+        node: usize,
+        start: u64,
+        through: u64,
+    },
+    Writable {
+        node: usize,
+        start: u64,
+        conn: ConnId,
+    },
+    ForceClose {
+        node: usize,
+        start: u64,
+        conn: ConnId,
+    },
+    ClientTimer {
+        client: usize,
+    },
+    ClientReach {
+        client: usize,
+        attempt: u64,
+        target: Option<usize>,
+    },
+    ClientRefused {
+        client: usize,
+        attempt: u64,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -210,11 +210,11 @@ impl ChatServer {
         let record = MemberRecord {
             server: self.id,
             address: &address,
-            incarnation: self.origin.incarnation,
+            origin: self.origin,
             state: MemberState::Left,
             version: now.0.max(1),
         };
-        for id in self.linked_conns() {
+        for id in self.peers.clone() {
             self.send(id, &Members { members: Seq::new(&[record]) }, out);
             self.close(id, Reason::Goodbye, out);
         }
