@@ -10,6 +10,8 @@ pub mod archive;
 pub mod backoff;
 pub mod chat;
 pub mod framing;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hash;
 pub mod ids;
 pub mod limits;

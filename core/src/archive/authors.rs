@@ -8,7 +8,8 @@ use super::sequence::Sequence;
 use crate::ids::{AuthorId, Clock};
 
 /// Stands for a message that was lost with its server, while a later one of its author was not.
-const HOLE: Id = Id::MAX;
+/// No entry has this id.
+pub(super) const HOLE: Id = Id::MAX;
 
 /// How many messages of an author may be lost in a row: what comes after is not believed.
 const GAP_MAX: u64 = 1 << 16;
@@ -125,7 +126,8 @@ impl Authors {
         state.rows.set(pool, number, id.0 as Id);
     }
 
-    /// Trims the row of a number, and with it those after it that are not there any more either.
+    /// Trims the row of a number, once nothing before it is there, and with it those after it that
+    /// are not there any more either. Holes on the way are taken for trimmed.
     pub(super) fn trim(
         &mut self,
         pool: &mut Pool,
@@ -135,18 +137,29 @@ impl Authors {
     ) {
         let state = self.known.get_mut(author).expect("the author of a row is known");
         // A row that moved to a later copy may outlive the next ones: these go when it goes.
-        if state.rows.front() != number {
-            return;
-        }
-        state.rows.pop_front(pool);
         while let Some(id) = state.rows.get(pool, state.rows.front()) {
-            if is_there(id, state.rows.front()) {
+            let front = state.rows.front();
+            if front != number && is_there(id, front) {
                 return;
             }
             state.rows.pop_front(pool);
         }
         self.silent.insert(state.last, *author);
         self.forget();
+    }
+
+    /// Panics unless those who have no row there are silent, and they alone.
+    pub(super) fn check(&self, pool: &Pool, is_there: impl Fn(Id, &AuthorId, u64) -> bool) {
+        for (author, state) in &self.known {
+            let there = (state.rows.front()..state.rows.end()).any(|number| {
+                let id = state.rows.get(pool, number).expect("no gap in a sequence");
+                is_there(id, author, number)
+            });
+            assert_eq!(there, !state.rows.is_empty(), "rows that are gone leave nothing");
+            assert_eq!(there, !self.silent.contains_key(&state.last), "who is silent");
+        }
+        let silent = self.known.values().filter(|state| state.rows.is_empty());
+        assert_eq!(silent.count(), self.silent.len());
     }
 
     pub(super) fn reserve(&mut self, entries: usize) {

@@ -20,7 +20,10 @@ impl Archive {
             trimmed += scope.rows.trimmed();
         }
         assert_eq!((rows, trimmed), (self.rows, self.rows_trimmed), "the sums over all scopes");
-        for id in self.store.ids().map(EntryId) {
+        self.authors
+            .check(&self.pool, |id, author, number| self.live_row(id, author, number).is_some());
+        let is_entry = |id: &EntryId| self.store.record(*id).standing != Standing::Void;
+        for id in self.store.ids().map(EntryId).filter(is_entry) {
             let (author, number) = forms::author_of(self.store.bytes(id));
             let row = self.row(&author, number);
             assert_eq!(row == Some(id), !self.is_copy(id), "one row for each message");

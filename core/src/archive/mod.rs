@@ -104,7 +104,7 @@ impl Archive {
     /// Whether a reference stands for an origin.
     #[must_use]
     pub fn has_origin(&self, origin: OriginRef) -> bool {
-        self.origins.iter().nth(origin.0 as usize).is_some()
+        self.origins.has(origin)
     }
 
     /// What a reference stands for.

@@ -67,6 +67,10 @@ impl Origins {
         self.by_value.get(value).copied()
     }
 
+    pub(super) fn has(&self, reference: OriginRef) -> bool {
+        (reference.0 as usize) < self.states.len()
+    }
+
     pub(super) fn state(&self, reference: OriginRef) -> &OriginState {
         &self.states[reference.0 as usize]
     }

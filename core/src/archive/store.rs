@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::EntryId;
+use super::authors::HOLE;
 use super::pool::Id;
 use crate::framing::FRAME_BYTES_MAX;
 use crate::ids::{Clock, OriginRef, ScopeRef};
@@ -25,6 +26,8 @@ pub(super) enum Standing {
     Copy,
     /// It was the row until a lesser copy came.
     Demoted,
+    /// It is no entry, but has the id that stands for a hole.
+    Void,
 }
 
 /// What is known of an entry beside its bytes.
@@ -123,6 +126,13 @@ impl Store {
         encode(chunk);
         record.offset = offset as u32;
         record.bytes = u16::try_from(chunk.len() - offset).expect("an entry that fits a frame");
+        if self.ids.end as Id == HOLE {
+            self.push_record(Record { standing: Standing::Void, bytes: 0, ..record });
+        }
+        self.push_record(record)
+    }
+
+    fn push_record(&mut self, record: Record) -> EntryId {
         let id = self.ids.end;
         let (segment, at) = self.place(id);
         if segment == self.segments.len() {

@@ -49,9 +49,11 @@ impl Archive {
     fn trim_entry(&mut self, id: EntryId) {
         let record = *self.store.record(id);
         let Archive { store, pool, origins, scopes, authors, .. } = self;
-        origins.pop_front(pool, record.origin);
+        if record.standing != Standing::Void {
+            origins.pop_front(pool, record.origin);
+        }
         match record.standing {
-            Standing::Copy => {}
+            Standing::Copy | Standing::Void => {}
             Standing::Demoted => {
                 let list = scopes.origin_rows_mut(record.scope, record.origin);
                 list.demoted.retain(|demoted| demoted.id != id);

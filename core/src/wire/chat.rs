@@ -1,6 +1,6 @@
 //! Messages between a client (or an observer) and a server.
 
-use super::entry::{Entry, Portable, Scope};
+use super::entry::{AFTER_PAIRS_MAX, Entry, Portable, Scope};
 use super::{Fixed64, Reason, Seq, wire, wire_enum};
 use crate::ids::{Clock, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag};
 
@@ -70,7 +70,7 @@ wire! {
         /// The room, or the talk.
         scope: Scope<'a>,
         /// What was seen since the message before: per origin the highest number.
-        after: Seq<'a, (OriginRef, u64)>,
+        after: Seq<'a, (OriginRef, u64)>[..=AFTER_PAIRS_MAX],
         /// What is said.
         body: &'a str,
     }
@@ -256,7 +256,7 @@ wire! {
         state: MemberState,
     }
 
-    /// The servers of the cluster: sent after [`Welcome`] and whenever it changes.
+    /// The servers of the cluster: sent after [`Welcome`](super::hello::Welcome) and whenever it changes.
     [0x37] Servers<'a> {
         /// All that are linked or lost, in no order.
         servers: Seq<'a, ServerInfo<'a>>,

@@ -63,6 +63,10 @@ impl<'a> Field<'a> for Scope<'a> {
     }
 }
 
+/// The most pairs in an `after`: the portable form of an entry fits a frame with any allowed body.
+/// What every member holds ([`super::chat::Stable`]) need not be among them.
+pub const AFTER_PAIRS_MAX: usize = 1_024;
+
 /// Bits of [`Entry::flags`].
 pub mod flags {
     /// The index is final: nothing will be inserted before this entry any more.
@@ -100,7 +104,7 @@ wire! {
         scope: Scope<'a>,
         /// What the author had seen since its previous message, beyond what follows from this
         /// entry's own origin: per origin the highest number.
-        after: Seq<'a, (OriginRef, u64)>,
+        after: Seq<'a, (OriginRef, u64)>[..=AFTER_PAIRS_MAX],
         /// What was said.
         body: &'a str,
         /// Proves that a server of the cluster accepted it.
@@ -128,7 +132,7 @@ wire! {
         /// The room or talk.
         scope: Scope<'a>,
         /// As in [`Entry`], with origins in full.
-        after: Seq<'a, (Origin, u64)>,
+        after: Seq<'a, (Origin, u64)>[..=AFTER_PAIRS_MAX],
         /// What was said.
         body: &'a str,
     }

@@ -71,30 +71,86 @@ pub trait Message<'a>: Field<'a> {
     }
 }
 
+/// Reads a payload of any kind and appends what it means in a payload of its own; `None` when the
+/// kind is not known. What is read in its only form comes out as it went in.
+pub(crate) fn reencode(
+    kind: u8,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Option<Result<(), WireError>> {
+    hello::reencode(kind, payload, out)
+        .or_else(|| chat::reencode(kind, payload, out))
+        .or_else(|| entry::reencode(kind, payload, out))
+        .or_else(|| peer::reencode(kind, payload, out))
+}
+
+fn reencode_as<'a, M: Message<'a>>(payload: &'a [u8], out: &mut Vec<u8>) -> Result<(), WireError> {
+    M::parse(payload)?.put(out);
+    Ok(())
+}
+
 /// Defines structs whose fields are written in order, and, with a kind, messages.
+///
+/// `field: Seq<'a, T>[..=MAX]` is a list of at most `MAX` items. Next to the structs there comes
+/// `reencode`, which knows every message that was defined with them, and for the tests `DEFINED`.
 macro_rules! wire {
     ($($(#[$doc:meta])* $([$kind:literal])? $name:ident $(<$lt:lifetime>)? {
-        $($(#[$field_doc:meta])* $field:ident: $ty:ty),* $(,)?
-    })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Debug)]
-        pub struct $name $(<$lt>)? {
-            $($(#[$field_doc])* pub $field: $ty,)*
-        }
-        impl<'a> $crate::wire::Field<'a> for $name $(<$lt>)? {
-            fn put(&self, out: &mut alloc::vec::Vec<u8>) {
-                let _ = &out;
-                $(self.$field.put(out);)*
+        $($(#[$field_doc:meta])* $field:ident: $ty:ty $([..=$max:expr])?),* $(,)?
+    })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, PartialEq, Debug)]
+            pub struct $name $(<$lt>)? {
+                $($(#[$field_doc])* pub $field: $ty,)*
             }
-            fn take(
-                from: &mut $crate::wire::Reader<'a>,
-            ) -> Result<Self, $crate::wire::WireError> {
-                let _ = &from;
-                Ok($name { $($field: <$ty as $crate::wire::Field>::take(from)?,)* })
+            impl<'a> $crate::wire::Field<'a> for $name $(<$lt>)? {
+                fn put(&self, out: &mut alloc::vec::Vec<u8>) {
+                    $(self.$field.put(out);)*
+                }
+                fn take(
+                    from: &mut $crate::wire::Reader<'a>,
+                ) -> Result<Self, $crate::wire::WireError> {
+                    Ok($name { $($field: {
+                        let field = <$ty as $crate::wire::Field>::take(from)?;
+                        $(if field.len() > $max {
+                            return Err($crate::wire::WireError::BadValue);
+                        })?
+                        field
+                    },)* })
+                }
+            }
+            #[cfg(test)]
+            impl $(<$lt>)? $crate::wire::tests::Pieces for $name $(<$lt>)? {
+                fn pieces(&self) -> alloc::vec::Vec<$crate::wire::tests::Piece> {
+                    alloc::vec![$($crate::wire::tests::piece(stringify!($field), &self.$field),)*]
+                }
+            }
+            $crate::wire::wire_kind!{ [$($kind)?] [$name $(<$lt>)?] }
+        )*
+
+        /// Reads a payload of `kind` and appends what it means in a payload of its own; `None`
+        /// when no message of that kind is defined here.
+        pub(crate) fn reencode(
+            kind: u8,
+            payload: &[u8],
+            out: &mut alloc::vec::Vec<u8>,
+        ) -> Option<Result<(), $crate::wire::WireError>> {
+            match kind {
+                $($($kind => Some($crate::wire::reencode_as::<$name>(payload, out)),)?)*
+                _ => None,
             }
         }
-        $crate::wire::wire_kind!{ [$($kind)?] [$name $(<$lt>)?] }
-    )*};
+
+        /// Everything that is defined here, as it stands in the source.
+        #[cfg(test)]
+        pub(crate) const DEFINED: &[$crate::wire::tests::Defined] = &[$(
+            $crate::wire::tests::Defined {
+                kind: 0 $(+ $kind)?,
+                name: stringify!($name),
+                fields: &[$((stringify!($field), stringify!($ty)),)*],
+            },
+        )*];
+    };
 }
 pub(crate) use wire;
 
@@ -116,6 +172,12 @@ macro_rules! wire_enum {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u8)]
         pub enum $name { $($(#[$variant_doc])* $variant = $value,)* }
+        #[cfg(test)]
+        impl $name {
+            /// Every value with its name.
+            pub(crate) const VALUES: &'static [(u8, &'static str)] =
+                &[$(($value, stringify!($variant)),)*];
+        }
         impl $crate::wire::Field<'_> for $name {
             fn put(&self, out: &mut alloc::vec::Vec<u8>) {
                 out.push(*self as u8);

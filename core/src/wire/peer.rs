@@ -33,8 +33,8 @@ wire! {
         server: ServerId,
         /// Its advertised address.
         address: &'a str,
-        /// The highest incarnation known of it.
-        incarnation: u32,
+        /// Its latest origin, as far as the sender knows; incarnation 0 when it knows of none.
+        origin: Origin,
         /// How it stands.
         state: MemberState,
         /// Raised by whoever changes the state of a member that cannot speak for itself.
@@ -59,7 +59,7 @@ wire! {
         clock: Clock,
         /// Up to this clock it told clients that indexes are final.
         final_clock: Clock,
-        /// The highest incarnation that it knows of the listener.
+        /// The highest incarnation that it knows of an earlier start of the listener.
         known_incarnation: u32,
         /// What it is doing.
         state: ServerState,

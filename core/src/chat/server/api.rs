@@ -198,7 +198,8 @@ pub enum Effect {
         /// Take this from MT there: the rows of the scope before `at`.
         mt: u64,
     },
-    /// Connect to a member. Answered by [`ChatServer::dialled`] or [`Input::DialFailed`].
+    /// Connect to a member. Answered by [`ChatServer::dialled`](super::ChatServer::dialled) or
+    /// [`Input::DialFailed`].
     Dial {
         /// Which dial.
         dial: DialId,

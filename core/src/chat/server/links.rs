@@ -67,11 +67,11 @@ impl ChatServer {
         let dial = *dial;
         match frame.kind {
             Welcome::KIND => {
-                Welcome::parse(frame.payload)?;
+                let welcome = Welcome::parse(frame.payload)?;
                 if let Some(conn) = self.conns.get_mut(id) {
                     conn.phase = Phase::Peer(Box::new(Peer::new(Some(dial))));
                 }
-                self.introduce(self.now, id, out);
+                self.introduce(id, welcome.origin, out);
                 Ok(())
             }
             Bye::KIND => Err(Bye::parse(frame.payload)?.reason),
@@ -79,10 +79,9 @@ impl ChatServer {
         }
     }
 
-    /// Introduces this server to a peer.
-    pub(super) fn introduce(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) {
-        let known = self.conns.get(id).and_then(|conn| conn.peer()).map(|peer| peer.server);
-        let incarnation = known.and_then(|server| self.members.get(server)).map(|m| m.incarnation);
+    /// Introduces this server to a peer, whose present start is `listener`.
+    fn introduce(&mut self, id: ConnId, listener: Origin, out: &mut Outbox<Effect>) {
+        let known_incarnation = self.members.earlier_incarnation(listener);
         let members = self.member_records();
         let records: Vec<MemberRecord<'_>> = members.iter().map(OwnedMember::wire).collect();
         let address = self.config.advertise.clone();
@@ -93,9 +92,9 @@ impl ChatServer {
             cluster_id: self.cluster.id,
             founded: self.cluster.founded,
             key: self.cluster.key.0,
-            clock: self.clock.announce(now),
+            clock: self.clock.announce(self.now),
             final_clock: self.final_clock,
-            known_incarnation: incarnation.unwrap_or(0),
+            known_incarnation,
             state: self.state,
             members: Seq::new(&records),
         };
@@ -108,7 +107,7 @@ impl ChatServer {
             .map(|(server, member)| OwnedMember {
                 server,
                 address: member.address.clone(),
-                incarnation: member.incarnation,
+                origin: member.origin,
                 state: self.member_state(server),
                 version: member.version,
             })
@@ -199,8 +198,8 @@ impl ChatServer {
         if self.clock.is_absurd(now, hello.clock) {
             return Err(Reason::ClockAhead);
         }
-        let forgotten = self.members.get(hello.server).is_some_and(|m| {
-            m.state == MemberState::Forgotten && m.incarnation >= hello.origin.incarnation
+        let forgotten = self.members.get(hello.server).is_some_and(|member| {
+            member.state == MemberState::Forgotten && member.origin == hello.origin
         });
         if forgotten {
             return Err(Reason::Forgotten);
@@ -211,8 +210,12 @@ impl ChatServer {
         self.clock.observe(now, hello.clock);
         // What others called final stays final: nothing is stamped below it here.
         self.clock.raise(hello.final_clock.min(hello.clock));
+        if self.conns.get(id).and_then(Conn::peer).is_some_and(|peer| !peer.dialled_here) {
+            self.introduce(id, hello.origin, out);
+        }
         self.know_member(now, hello);
         self.on_members(now, hello.members, out);
+        // Another start of this server is known that is as late as this one or later.
         if hello.known_incarnation >= self.origin.incarnation {
             self.be_born_again(hello.known_incarnation + 1, out);
         }
@@ -295,7 +298,7 @@ impl ChatServer {
         }
         if let Some(member) = self.members.get_mut(hello.server) {
             member.address = hello.address.to_string();
-            member.incarnation = member.incarnation.max(hello.origin.incarnation);
+            member.started(hello.origin);
             member.heard = now;
             member.state = MemberState::Linked;
         }
@@ -434,8 +437,10 @@ impl ChatServer {
             }
             let linked = self.links.contains_key(&record.server);
             let Some(member) = self.members.get_mut(record.server) else { continue };
-            let newer = (record.incarnation, record.version) > (member.incarnation, member.version);
-            member.incarnation = member.incarnation.max(record.incarnation);
+            let newer = (record.origin, record.version) > (member.origin, member.version);
+            if record.origin.server == record.server {
+                member.started(record.origin);
+            }
             let stated = matches!(record.state, MemberState::Left | MemberState::Forgotten);
             if newer && stated && (!linked || record.state == MemberState::Left) {
                 member.state = record.state;
@@ -515,14 +520,14 @@ impl ChatServer {
 struct OwnedMember {
     server: ServerId,
     address: String,
-    incarnation: u32,
+    origin: Origin,
     state: MemberState,
     version: u64,
 }
 
 impl OwnedMember {
     fn wire(&self) -> MemberRecord<'_> {
-        let OwnedMember { server, ref address, incarnation, state, version } = *self;
-        MemberRecord { server, address, incarnation, state, version }
+        let OwnedMember { server, ref address, origin, state, version } = *self;
+        MemberRecord { server, address, origin, state, version }
     }
 }

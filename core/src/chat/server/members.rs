@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::api::DialId;
 use crate::backoff::Backoff;
-use crate::ids::{Clock, ServerId};
+use crate::ids::{Clock, Origin, ServerId};
 use crate::time::{MILLI_US, SECOND_US, Time};
 use crate::wire::chat::MemberState;
 
@@ -18,7 +18,8 @@ const REDIAL_MAX_US: u64 = SECOND_US;
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) address: String,
-    pub(super) incarnation: u32,
+    /// Its latest start, as far as it is known.
+    pub(super) origin: Origin,
     /// Left and forgotten as stated; linked and lost as last judged here.
     pub(super) state: MemberState,
     /// Raised with each statement about a member that does not speak for itself.
@@ -32,6 +33,11 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// Learns of a start of it. Of several the latest counts.
+    pub(super) fn started(&mut self, origin: Origin) {
+        self.origin = self.origin.max(origin);
+    }
+
     /// Whether it counts: it neither left nor was forgotten.
     pub(super) fn counts(&self) -> bool {
         matches!(self.state, MemberState::Linked | MemberState::Lost)
@@ -84,6 +90,12 @@ impl Members {
         self.members.iter().map(|(server, member)| (*server, member))
     }
 
+    /// The highest incarnation known of another start of a server than `origin`.
+    pub(super) fn earlier_incarnation(&self, origin: Origin) -> u32 {
+        let known = self.get(origin.server).map(|member| member.origin);
+        known.filter(|known| *known != origin).map_or(0, |known| known.incarnation)
+    }
+
     pub(super) fn by_address(&self, address: &str) -> Option<ServerId> {
         self.iter().find(|(_, member)| member.address == address).map(|(server, _)| server)
     }
@@ -100,7 +112,7 @@ impl Members {
             server,
             Member {
                 address: address.to_string(),
-                incarnation: 0,
+                origin: Origin::default(),
                 state: MemberState::Lost,
                 version: 0,
                 heard: now,

@@ -9,7 +9,7 @@
 //!            vectors, roster               the log ──────▶ connections
 //! ```
 //!
-//! One file a concept: [`api`] is what the driver sees; `sessions` attaches, `claims` decides on
+//! One file a concept: `api` is what the driver sees; `sessions` attaches, `claims` decides on
 //! names, `entries` takes messages in and shows them, `delivery` sends archive and
 //! acknowledgements, `requests` answers questions, `links` and `replication` keep the mesh,
 //! `presence` keeps the roster, `upkeep` is what time brings.

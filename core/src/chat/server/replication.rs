@@ -71,8 +71,11 @@ impl ChatServer {
             peer.refs.resize(index + 1, None);
         }
         peer.refs[index] = Some(ours);
-        if def.origin.server == peer.server && def.origin.incarnation > peer.origin.incarnation {
+        if def.origin.server == peer.server && def.origin > peer.origin {
             peer.origin = def.origin;
+            if let Some(member) = self.members.get_mut(def.origin.server) {
+                member.started(def.origin);
+            }
         }
         Ok(())
     }
@@ -384,7 +387,7 @@ impl ChatServer {
     pub(super) fn is_void(&self, origin: &Origin, number: u64) -> bool {
         let ended = match self.members.get(origin.server) {
             _ if origin.server == self.id => *origin != self.origin,
-            Some(member) => !member.counts() || member.incarnation > origin.incarnation,
+            Some(member) => !member.counts() || member.origin > *origin,
             None => false,
         };
         let all_linked = self

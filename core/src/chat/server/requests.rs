@@ -583,7 +583,9 @@ impl ChatServer {
             state: self.member_state(server),
             ma: member.ma,
         });
-        core::iter::once(own).chain(others).collect()
+        let mut members: Vec<MemberRow> = core::iter::once(own).chain(others).collect();
+        members.sort_by(|a, b| a.address.cmp(&b.address));
+        members
     }
 
     /// Tells a connection which servers there are.

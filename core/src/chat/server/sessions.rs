@@ -77,8 +77,8 @@ impl ChatServer {
         }
         match hello.role {
             Role::Client => self.send_servers(id, out),
-            Role::Peer => self.introduce(now, id, out),
-            Role::Observer => {}
+            // A peer is introduced to once it has said who it is.
+            Role::Peer | Role::Observer => {}
         }
         Ok(())
     }

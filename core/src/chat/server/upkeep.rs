@@ -210,7 +210,7 @@ impl ChatServer {
         let record = MemberRecord {
             server: self.id,
             address: &address,
-            incarnation: self.origin.incarnation,
+            origin: self.origin,
             state: MemberState::Left,
             version: now.0.max(1),
         };

@@ -1,0 +1,389 @@
+//! What the faces have in common: where plain text goes, which answer belongs to which request, and
+//! how one leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cordee_core::names::{self, COMMON_ROOM};
+use cordee_core::wire::Reason;
+use cordee_net::client::{ChatClient, Command, Event, Target};
+use serde_json::Value;
+
+use super::commands::{Request, Window};
+
+/// One user's conversation with the cluster. Shared by the threads that read and that print.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    client: ChatClient,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    name: String,
+    /// The server, while there is one.
+    server: Option<String>,
+    /// Since when there is none.
+    offline_since: Instant,
+    /// Whether the servers want another name before they let the user in.
+    wants_name: bool,
+    current: Target,
+    next_reference: u64,
+    open: BTreeMap<u64, Open>,
+    listed_users: bool,
+    listed_rooms: bool,
+    names: BTreeSet<String>,
+    rooms: BTreeSet<String>,
+    leaving: bool,
+    ended: bool,
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+struct Open {
+    reference: Option<Value>,
+    /// Of a request to join: the room as it was asked for, and what was current before.
+    join: Option<(Target, Target)>,
+}
+
+/// Why a request goes nowhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// It makes no sense now.
+    Senseless(Reason, &'static str),
+    /// The client has ended.
+    Ended,
+}
+
+/// What is known of an event beyond itself.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Heard {
+    /// The `ref` of the request that it answers.
+    pub(crate) reference: Option<Value>,
+    /// Whether it answers a request, or was sent unasked.
+    pub(crate) asked: bool,
+    /// Whether it repeats what was shown on arrival.
+    pub(crate) again: bool,
+}
+
+/// What a prompt shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Standing {
+    /// The user's name.
+    pub(crate) name: String,
+    /// Where plain text goes.
+    pub(crate) current: Target,
+    /// The server, while there is one.
+    pub(crate) server: Option<String>,
+}
+
+impl Conversation {
+    /// A conversation by `client`, which was started with that name, and where plain text goes to
+    /// `current`.
+    pub(crate) fn new(client: ChatClient, name: &str, current: Target) -> Self {
+        Conversation { client, state: Mutex::new(State::new(name, current)) }
+    }
+
+    /// Passes a request to the client. `reference` comes back with the answer. Waits while too much
+    /// is said and not acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// Why it goes nowhere.
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        request: Request,
+        reference: Option<Value>,
+    ) -> Result<(), Refused> {
+        let command = match request {
+            Request::Quit => {
+                self.leave();
+                return Ok(());
+            }
+            Request::Talk(target) => {
+                self.state().current = target;
+                return Ok(());
+            }
+            // The faces know how to show it.
+            Request::Help => return Ok(()),
+            request => self.state().command(request, reference)?,
+        };
+        self.client.send(command).map_err(|_| Refused::Ended)
+    }
+
+    /// Leaves once everything said is acknowledged; gives that up after [`QUIT_WAIT`] without a
+    /// server. Returns at once: the last event tells the end.
+    pub(crate) fn leave(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state().leaving, true) {
+            return;
+        }
+        let conversation = Arc::clone(self);
+        let leaving = move || conversation.see_to_leaving();
+        if thread::Builder::new().name("leaving".to_owned()).spawn(leaving).is_err() {
+            self.client.close();
+        }
+    }
+
+    fn see_to_leaving(&self) {
+        let begun = Instant::now();
+        // Giving the command may wait; a client that has ended has left.
+        let _ = self.client.send(Command::Quit);
+        loop {
+            let state = self.state();
+            if state.ended {
+                return;
+            }
+            let long = begun.elapsed() >= QUIT_WAIT && state.offline_since.elapsed() >= QUIT_WAIT;
+            // Without a name there is no way in, and nobody is left to give one.
+            if state.server.is_none() && (long || state.wants_name) {
+                break;
+            }
+            drop(state);
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.client.close();
+    }
+
+    /// Takes another name in place of one that others have: the same with a number. For names that
+    /// nobody chose.
+    pub(crate) fn try_name(&self, number: u32) {
+        let mut state = self.state();
+        state.wants_name = false;
+        let name = format!("{}-{number}", state.name);
+        drop(state);
+        // A client that has ended needs no name.
+        let _ = self.client.send(Command::Name { name, reference: 0 });
+    }
+
+    /// The `ref` of a message that will not be acknowledged any more.
+    pub(crate) fn take_reference(&self, reference: u64) -> Option<Value> {
+        self.state().open.remove(&reference).and_then(|open| open.reference)
+    }
+
+    /// Leaves at once.
+    pub(crate) fn close(&self) {
+        self.client.close();
+    }
+
+    /// Whether the user is on the way out.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.state().leaving
+    }
+
+    /// Whether the servers want another name before they let the user in.
+    pub(crate) fn wants_name(&self) -> bool {
+        let state = self.state();
+        state.wants_name && state.server.is_none()
+    }
+
+    /// Keeps what an event changes.
+    pub(crate) fn heard(&self, event: &Event) -> Heard {
+        self.state().heard(event)
+    }
+
+    /// What a prompt shows.
+    pub(crate) fn standing(&self) -> Standing {
+        let state = self.state();
+        Standing {
+            name: state.name.clone(),
+            current: state.current.clone(),
+            server: state.server.clone(),
+        }
+    }
+
+    /// The names of users, or of rooms with their `#`, that begin with `prefix`; at most `max`.
+    pub(crate) fn complete(&self, prefix: &str, max: usize) -> Vec<String> {
+        let state = self.state();
+        let set = if prefix.starts_with('#') { &state.rooms } else { &state.names };
+        let lower = prefix.to_lowercase();
+        let fits = |name: &&String| name.to_lowercase().starts_with(&lower);
+        set.iter().filter(fits).take(max).cloned().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(name: &str, current: Target) -> Self {
+        State {
+            name: name.to_owned(),
+            server: None,
+            offline_since: Instant::now(),
+            wants_name: name.is_empty(),
+            current,
+            next_reference: 1,
+            open: BTreeMap::new(),
+            listed_users: false,
+            listed_rooms: false,
+            names: BTreeSet::new(),
+            rooms: BTreeSet::from([COMMON_ROOM.to_owned()]),
+            leaving: false,
+            ended: false,
+        }
+    }
+
+    fn command(&mut self, request: Request, tag: Option<Value>) -> Result<Command, Refused> {
+        let reference = self.next_reference;
+        let mut join = None;
+        let command = match request {
+            Request::Say { to, body } => {
+                Command::Say { to: to.unwrap_or_else(|| self.current.clone()), body, reference }
+            }
+            Request::Join(room) => {
+                // At once: what is said next is meant for there.
+                let target = Target::Room(room.clone());
+                let before = std::mem::replace(&mut self.current, target.clone());
+                join = Some((target, before));
+                Command::Join { room, reference }
+            }
+            Request::Leave(room) => {
+                let room = match room {
+                    Some(room) => room,
+                    None => self.current_room()?,
+                };
+                Command::Leave { room, reference }
+            }
+            Request::Topic(topic) => {
+                Command::Topic { room: self.current_room()?, topic, reference }
+            }
+            Request::Name(name) => {
+                self.wants_name = false;
+                Command::Name { name, reference }
+            }
+            Request::Users => Command::Users { reference },
+            Request::Rooms => Command::Rooms { reference },
+            Request::Status => Command::Status { reference },
+            Request::History { of, window } => {
+                let of = of.unwrap_or_else(|| self.current.clone());
+                match window {
+                    Window::Last(count) => Command::History { of, from: None, count, reference },
+                    Window::From { from, count } => {
+                        Command::History { of, from: Some(from), count, reference }
+                    }
+                }
+            }
+            Request::Search(words) => Command::Search { words, reference },
+            Request::KillServer => Command::KillServer { reference },
+            Request::Reset => Command::Reset,
+            Request::Quit | Request::Talk(_) | Request::Help => return Err(Refused::Ended),
+        };
+        self.next_reference += 1;
+        let answered = !matches!(command, Command::KillServer { .. } | Command::Reset);
+        if answered && (tag.is_some() || join.is_some()) {
+            self.open.insert(reference, Open { reference: tag, join });
+        }
+        Ok(command)
+    }
+
+    fn current_room(&self) -> Result<String, Refused> {
+        match &self.current {
+            Target::Room(room) => Ok(room.clone()),
+            Target::User(_) => Err(Refused::Senseless(
+                Reason::BadRequest,
+                "this is a talk and not a room: change to one with /talk #room",
+            )),
+        }
+    }
+
+    fn heard(&mut self, event: &Event) -> Heard {
+        let answered = answered(event);
+        let open = self.open.remove(&answered);
+        let mut heard = Heard { asked: answered != 0, ..Heard::default() };
+        match event {
+            Event::Connected { server, name, rooms, .. } => {
+                self.server = Some(server.clone());
+                self.name.clone_from(name);
+                self.wants_name = false;
+                self.rooms.extend(rooms.iter().cloned());
+            }
+            Event::Disconnected { .. } => {
+                self.server = None;
+                self.offline_since = Instant::now();
+            }
+            Event::Joined { room, .. } => {
+                self.rooms.insert(room.clone());
+                if let Some((asked, _)) = open.as_ref().and_then(|open| open.join.as_ref())
+                    && self.current == *asked
+                {
+                    self.current = Target::Room(room.clone());
+                }
+            }
+            Event::Left { room, .. } if is_room(&self.current, room) => {
+                self.current = Target::Room(COMMON_ROOM.to_owned());
+            }
+            Event::Error { reason, .. } => {
+                if let Some((asked, before)) = open.as_ref().and_then(|open| open.join.clone())
+                    && self.current == asked
+                {
+                    self.current = before;
+                }
+                self.wants_name |= self.server.is_none()
+                    && matches!(reason, Reason::NameTaken | Reason::NameInvalid);
+            }
+            Event::Renamed { from, to, own, .. } => {
+                self.names.remove(from);
+                self.names.insert(to.clone());
+                if *own {
+                    self.name.clone_from(to);
+                }
+                if self.current == Target::User(from.clone()) {
+                    self.current = Target::User(to.clone());
+                }
+            }
+            Event::Arrived { name, room: None } => {
+                self.names.insert(name.clone());
+            }
+            Event::Departed { name, room: None } => {
+                self.names.remove(name);
+            }
+            Event::RoomMade { room } => {
+                self.rooms.insert(room.clone());
+            }
+            Event::Users { users, .. } => {
+                self.names = users.iter().map(|user| user.name.clone()).collect();
+                heard.again = !heard.asked && std::mem::replace(&mut self.listed_users, true);
+            }
+            Event::Rooms { rooms, .. } => {
+                self.rooms.extend(rooms.iter().map(|room| room.name.clone()));
+                heard.again = !heard.asked && std::mem::replace(&mut self.listed_rooms, true);
+            }
+            Event::Closed { .. } => self.ended = true,
+            _ => {}
+        }
+        heard.reference = open.and_then(|open| open.reference);
+        heard
+    }
+}
+
+/// The reference of the command that an event answers; 0 for none.
+fn answered(event: &Event) -> u64 {
+    match event {
+        Event::Sent { reference, .. }
+        | Event::Joined { reference, .. }
+        | Event::Left { reference, .. }
+        | Event::Users { reference, .. }
+        | Event::Rooms { reference, .. }
+        | Event::History { reference, .. }
+        | Event::Search { reference, .. }
+        | Event::Status { reference, .. }
+        | Event::Done { reference }
+        | Event::Error { reference, .. } => *reference,
+        _ => 0,
+    }
+}
+
+/// Whether a target is that room, whatever way its name was typed.
+fn is_room(target: &Target, room: &str) -> bool {
+    matches!(target, Target::Room(name) if names::room(name).as_deref() == Ok(room))
+}
+
+/// For how long a client that leaves looks for a server while something it said is not
+/// acknowledged.
+pub(crate) const QUIT_WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! For a person at a terminal: line editing, completion, a prompt that shows name, room and port,
+//! and messages above the line that is being typed.
+//!
+//! ```text
+//! connecting: a spinner; what arrives is kept (the last 200 lines)
+//!     │ caught up, or a name is wanted
+//!     ▼
+//! editing: a thread reads lines (`editor`); what happens goes through its printer
+//!     │ the line editor ended: Ctrl-D, /quit
+//!     ▼
+//! leaving: what happens is printed as it comes
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cordee_core::wire::Reason;
+use cordee_net::client::{Event, Unsaid};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Face;
+use super::conversation::{Conversation, Heard, Standing};
+use super::text;
+use crate::failure::Failure;
+use crate::print;
+
+mod editor;
+
+/// Shows events on a terminal.
+pub(crate) struct FaceTerminal {
+    conversation: Arc<Conversation>,
+    phase: Phase,
+}
+
+enum Phase {
+    Connecting { spinner: ProgressBar, kept: VecDeque<String>, dropped: u64 },
+    Editing(Editing),
+    Leaving,
+}
+
+/// The line editor, as seen from the thread that shows.
+struct Editing {
+    printer: SyncSender<String>,
+    /// Has the prompt painted anew.
+    repaint: Box<dyn Fn()>,
+    /// Tells the editor to stop.
+    stop: Arc<AtomicBool>,
+    /// Whether it reads a line now, and so takes what is to be printed.
+    reading: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    /// What the prompt shows.
+    standing: Standing,
+}
+
+impl FaceTerminal {
+    /// Shows that it is connecting; asks for a name when there is none.
+    pub(crate) fn start(conversation: &Arc<Conversation>) -> Result<Self, Failure> {
+        let spinner = ProgressBar::new_spinner().with_message("connecting");
+        spinner.set_style(ProgressStyle::default_spinner());
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        let phase = Phase::Connecting { spinner, kept: VecDeque::new(), dropped: 0 };
+        let mut face = FaceTerminal { conversation: Arc::clone(conversation), phase };
+        if conversation.wants_name() {
+            face.print("* choose a name: /name NEW".to_owned())
+                .and_then(|()| face.edit())
+                .map_err(|error| crate::failure::failed(format!("the terminal: {error}")))?;
+        }
+        Ok(face)
+    }
+
+    /// Ends the spinner, prints what was kept and begins to edit.
+    fn edit(&mut self) -> io::Result<()> {
+        let Phase::Connecting { spinner, kept, dropped } = &mut self.phase else { return Ok(()) };
+        spinner.finish_and_clear();
+        if *dropped > 0 {
+            print::line(format_args!("* {dropped} earlier lines are left out: see /history"))?;
+        }
+        for line in kept.drain(..) {
+            print::line(line)?;
+        }
+        self.phase = Phase::Editing(editor::start(&self.conversation)?);
+        Ok(())
+    }
+
+    fn print(&mut self, line: String) -> io::Result<()> {
+        match &mut self.phase {
+            Phase::Connecting { kept, dropped, .. } => {
+                if kept.len() == KEPT_LINES_MAX {
+                    kept.pop_front();
+                    *dropped += 1;
+                }
+                kept.push_back(line);
+                Ok(())
+            }
+            Phase::Editing(editing) => match editing.print(line) {
+                Ok(()) => Ok(()),
+                Err(line) => {
+                    self.phase = Phase::Leaving;
+                    print::line(line)
+                }
+            },
+            Phase::Leaving => print::line(line),
+        }
+    }
+}
+
+impl Face for FaceTerminal {
+    fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()> {
+        let standing = self.conversation.standing();
+        let lines = match (event, &self.phase) {
+            // A change of server shows in the prompt.
+            (Event::Connected { .. } | Event::Disconnected { .. }, Phase::Editing(editing))
+                if !editing.standing.name.is_empty() =>
+            {
+                Vec::new()
+            }
+            (Event::Disconnected { .. }, _) => Vec::new(),
+            _ => text::lines(event, heard, &standing.name),
+        };
+        for line in lines {
+            self.print(line)?;
+        }
+        match &mut self.phase {
+            Phase::Connecting { .. } => {
+                let caught_up = matches!(event, Event::CaughtUp { room: None });
+                if caught_up || self.conversation.wants_name() {
+                    self.edit()?;
+                }
+            }
+            Phase::Editing(editing) if editing.standing != standing => {
+                editing.standing = standing;
+                (editing.repaint)();
+            }
+            Phase::Editing(_) | Phase::Leaving => {}
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _why: Option<Reason>, _unacknowledged: &[Unsaid]) -> io::Result<()> {
+        match std::mem::replace(&mut self.phase, Phase::Leaving) {
+            Phase::Connecting { spinner, .. } => spinner.finish_and_clear(),
+            Phase::Editing(editing) => {
+                editing.stop.store(true, Ordering::Relaxed);
+                // The editor's end gives the terminal back as it was.
+                let _ = editing.thread.join();
+            }
+            Phase::Leaving => {}
+        }
+        Ok(())
+    }
+}
+
+impl Editing {
+    /// Prints a line above the one that is being typed. Gives it back when nobody edits any more.
+    fn print(&self, mut line: String) -> Result<(), String> {
+        loop {
+            line = match self.printer.try_send(line) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(line)) => return Err(line),
+                Err(TrySendError::Full(line)) => line,
+            };
+            // The one who edits may itself wait for us to go on (too much is said and not
+            // acknowledged): then nothing is being typed, and printing disturbs nobody.
+            if !self.reading.load(Ordering::Relaxed) {
+                return print::line(&line).map_err(|_| line);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Of what arrives before there is a prompt, so much is shown.
+const KEPT_LINES_MAX: usize = 200;

@@ -1,0 +1,221 @@
+//! The line editor: its thread, its prompt, its completion.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use cordee_net::client::Target;
+use reedline::{
+    ColumnarMenu, Completer, CompletionResult, Emacs, ExternalPrinter, KeyCode, KeyModifiers,
+    MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent,
+    ReedlineMenu, Signal, Span, Suggestion, default_emacs_keybindings,
+};
+
+use super::Editing;
+use crate::chat::commands::COMMANDS;
+use crate::chat::conversation::{Conversation, Standing};
+use crate::chat::escape::escape;
+use crate::chat::face_plain::obey;
+use crate::print;
+
+/// Begins to edit lines, in a thread of its own.
+pub(super) fn start(conversation: &Arc<Conversation>) -> io::Result<Editing> {
+    let printer = ExternalPrinter::new(PRINTER_LINES_MAX);
+    let lines = printer.sender();
+    let (stop, reading) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let mut editor = editor(conversation, printer).with_break_signal(Arc::clone(&stop));
+    let repaint = editor.repaint_signal();
+    let standing = conversation.standing();
+    let thread = thread::Builder::new().name("editor".to_owned()).spawn({
+        let (conversation, reading) = (Arc::clone(conversation), Arc::clone(&reading));
+        move || edit(&conversation, &mut editor, &reading)
+    })?;
+    let repaint = Box::new(move || repaint.request_repaint());
+    Ok(Editing { printer: lines, repaint, stop, reading, thread, standing })
+}
+
+fn editor(conversation: &Arc<Conversation>, printer: ExternalPrinter<String>) -> Reedline {
+    let mut keys = default_emacs_keybindings();
+    keys.add_binding(
+        KeyModifiers::NONE,
+        KeyCode::Tab,
+        ReedlineEvent::UntilFound(vec![
+            ReedlineEvent::Menu(MENU.to_owned()),
+            ReedlineEvent::MenuNext,
+        ]),
+    );
+    let menu = ColumnarMenu::default().with_name(MENU);
+    Reedline::create()
+        .with_edit_mode(Box::new(Emacs::new(keys)))
+        .with_completer(Box::new(Names(Arc::clone(conversation))))
+        .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
+        .with_quick_completions(true)
+        .with_partial_completions(true)
+        .with_external_printer(printer)
+        .with_ansi_colors(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+        .use_bracketed_paste(true)
+}
+
+/// Reads lines until the user leaves or the client has ended.
+fn edit(conversation: &Arc<Conversation>, editor: &mut Reedline, reading: &AtomicBool) {
+    let prompt = ChatPrompt(Arc::clone(conversation));
+    let mut interrupted = false;
+    while !conversation.is_leaving() {
+        reading.store(true, Ordering::Relaxed);
+        let signal = editor.read_line(&prompt);
+        reading.store(false, Ordering::Relaxed);
+        // A terminal that has gone is noticed by the next line that is read from it.
+        let tell = |line: &str| drop(print::line(line));
+        match signal {
+            Ok(Signal::Success(line)) => {
+                interrupted = false;
+                if let Err(wrong) = obey(conversation, &line, tell) {
+                    tell(&format!("! {wrong}"));
+                }
+            }
+            Ok(Signal::CtrlC) if !std::mem::replace(&mut interrupted, true) => {
+                tell("* /quit leaves, and so does Ctrl-C again");
+            }
+            // The client has ended: that is seen to by who said so.
+            Ok(Signal::ExternalBreak(_)) => return,
+            Ok(Signal::HostCommand(_)) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    conversation.leave();
+}
+
+/// `ada #ops 5001> `
+struct ChatPrompt(Arc<Conversation>);
+
+/// The prompt's text before its `> `.
+fn prompt_text(standing: &Standing) -> String {
+    let place = match &standing.current {
+        Target::Room(room) => room.clone(),
+        Target::User(name) => format!("@{name}"),
+    };
+    let port = standing.server.as_deref().and_then(|server| server.rsplit_once(':'));
+    let port = port.map_or("…", |(_, port)| port);
+    escape(format!("{} {place} {port}", standing.name).trim_start()).into_owned()
+}
+
+impl Prompt for ChatPrompt {
+    fn render_prompt_left(&self) -> Cow<'_, str> {
+        prompt_text(&self.0.standing()).into()
+    }
+
+    /// Nothing is to be seen there. But the line editor takes the length of this for that of the
+    /// left part when it counts the rows of what is being typed, to print above them.
+    fn render_prompt_right(&self) -> Cow<'_, str> {
+        let left = prompt_text(&self.0.standing()).chars().count() + INDICATOR.len();
+        " ".repeat(left.saturating_sub(3)).into()
+    }
+
+    fn render_prompt_indicator(&self, _: PromptEditMode) -> Cow<'_, str> {
+        INDICATOR.into()
+    }
+
+    fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
+        "  ".into()
+    }
+
+    fn render_prompt_history_search_indicator(&self, of: PromptHistorySearch) -> Cow<'_, str> {
+        format!("(said before: {}) ", of.term).into()
+    }
+}
+
+/// Completes commands, names and rooms.
+struct Names(Arc<Conversation>);
+
+impl Completer for Names {
+    fn complete(&mut self, line: &str, pos: usize) -> CompletionResult {
+        let typed = line.get(..pos).unwrap_or(line);
+        let start = typed.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+        let word = &typed[start..];
+        let suggestions: Vec<Suggestion> = match kind(&typed[..start], word) {
+            Kind::Command => COMMANDS
+                .iter()
+                .filter(|command| command.name.starts_with(word))
+                .map(|command| Suggestion {
+                    description: Some(command.does.to_owned()),
+                    ..suggestion(command.name.to_owned(), start, pos)
+                })
+                .collect(),
+            Kind::Name => {
+                let found = self.0.complete(word, SUGGESTIONS_MAX);
+                found.into_iter().map(|name| suggestion(name, start, pos)).collect()
+            }
+            Kind::RoomAlone => {
+                let prefix = if word.is_empty() { "#" } else { word };
+                let found = self.0.complete(prefix, SUGGESTIONS_MAX);
+                let rooms = found.into_iter().filter(|name| name.starts_with('#'));
+                rooms.map(|name| suggestion(name, start, pos)).collect()
+            }
+        };
+        CompletionResult::fresh(suggestions)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Command,
+    /// A user, or with a `#` a room.
+    Name,
+    RoomAlone,
+}
+
+/// What a word may be, after what stands before it.
+fn kind(before: &str, word: &str) -> Kind {
+    match before.trim() {
+        "" if word.starts_with('/') => Kind::Command,
+        "/join" | "/leave" => Kind::RoomAlone,
+        _ => Kind::Name,
+    }
+}
+
+fn suggestion(value: String, start: usize, end: usize) -> Suggestion {
+    Suggestion {
+        value,
+        span: Span::new(start, end),
+        append_whitespace: true,
+        ..Suggestion::default()
+    }
+}
+
+const MENU: &str = "names";
+const INDICATOR: &str = "> ";
+/// Lines on their way to the screen.
+const PRINTER_LINES_MAX: usize = 1_024;
+/// Names shown at a time.
+const SUGGESTIONS_MAX: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prompt_shows_name_place_and_port() {
+        let standing = |current: &str, server: Option<&str>| Standing {
+            name: "ada".to_owned(),
+            current: Target::parse(current),
+            server: server.map(str::to_owned),
+        };
+        assert_eq!(prompt_text(&standing("#all", Some("127.0.0.1:5000"))), "ada #all 5000");
+        assert_eq!(prompt_text(&standing("bob", Some("[::1]:5001"))), "ada @bob 5001");
+        assert_eq!(prompt_text(&standing("#all", None)), "ada #all …");
+        let nameless = Standing { name: String::new(), ..standing("#all", None) };
+        assert_eq!(prompt_text(&nameless), "#all …");
+    }
+
+    #[test]
+    fn what_is_completed_depends_on_what_stands_before() {
+        assert_eq!(kind("", "/jo"), Kind::Command);
+        assert_eq!(kind("/join ", "#o"), Kind::RoomAlone);
+        assert_eq!(kind("/msg ", "b"), Kind::Name);
+        assert_eq!(kind("hello ", "b"), Kind::Name);
+        assert_eq!(kind("", "b"), Kind::Name);
+        assert_eq!(kind("what is ", "/jo"), Kind::Name);
+    }
+}

@@ -1,0 +1,283 @@
+//! `cordee chat`: the client, with three faces: for a terminal, for plain lines, for JSON lines.
+//!
+//! One thread reads what the user wants, one (the first) shows what happens, the client's own does
+//! the rest.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use argh::FromArgs;
+use cordee_core::names::{self, COMMON_ROOM, NAME_BYTES_MAX};
+use cordee_core::wire::Reason;
+use cordee_net::client::{ChatClient, ChatConfig, Event, Events, Target, Unsaid};
+
+use crate::address::{self, Address};
+use crate::chat_server::{CLUSTER_DEFAULT, check_cluster};
+use crate::failure::{Failure, failed, usage};
+use crate::{print, signals};
+use conversation::{Conversation, Heard};
+use session_file::{Opened, SessionFile};
+
+mod commands;
+mod conversation;
+pub(crate) mod escape;
+mod face_json;
+mod face_plain;
+mod face_terminal;
+mod json;
+mod lines;
+mod session_file;
+mod text;
+
+/// Talk: on a terminal with line editing, otherwise in plain lines or JSON lines. When a server
+/// dies, the client goes on at the next; nothing is lost or shown twice.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "chat",
+    example = "On this machine:\n  {command_name} --name ada\n\
+    Elsewhere, beginning in a room:\n  {command_name} 10.0.0.1:5000 --name ada --room '#ops'\n\
+    For a program:\n  echo '{{\"say\":\"hello\"}}' | {command_name} --name bot --json",
+    note = "What is said is acknowledged before the client ends; while no server answers, it tries \
+    for 10 seconds, then lists what is not acknowledged and exits with 1. Typed commands: /help."
+)]
+pub(crate) struct Chat {
+    /// any server, host:port; the client learns the others (127.0.0.1:5000 to 5004)
+    #[argh(positional, arg_name = "addr")]
+    addresses: Vec<Address>,
+
+    /// address of a server
+    #[argh(option, short = 'i', arg_name = "host")]
+    address: Option<Address>,
+
+    /// port of a server (5000)
+    #[argh(option, short = 'p')]
+    port: Option<u16>,
+
+    /// your name, 1 to 32 bytes (your login name)
+    #[argh(option)]
+    name: Option<String>,
+
+    /// room to begin in; made when there is none (#all)
+    #[argh(option)]
+    room: Option<String>,
+
+    /// name of the cluster (cordee)
+    #[argh(option, default = "CLUSTER_DEFAULT.to_owned()", arg_name = "name")]
+    cluster: String,
+
+    /// file that makes you the same user the next time (one for each cluster and name, beneath
+    /// ~/.local/state/cordee)
+    #[argh(option, arg_name = "file")]
+    session: Option<PathBuf>,
+
+    /// forget everything at every change of server, and receive the whole archive of the new one
+    #[argh(switch)]
+    reset: bool,
+
+    /// take and print one JSON object a line (docs/chat.md)
+    #[argh(switch)]
+    json: bool,
+}
+
+/// What shows events.
+pub(crate) trait Face {
+    /// Shows one.
+    fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()>;
+    /// Nothing more is there for now.
+    fn flush(&mut self) -> io::Result<()>;
+    /// It is over: gives the terminal back.
+    fn finish(&mut self, why: Option<Reason>, unacknowledged: &[Unsaid]) -> io::Result<()>;
+}
+
+/// Runs the client to its end.
+pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
+    check_cluster(&args.cluster)?;
+    let servers = address::servers(&args.addresses, args.address.as_ref(), args.port)?;
+    let servers = if servers.is_empty() { address::default_servers() } else { servers };
+    let room = match &args.room {
+        Some(room) => names::room(room).map_err(|why| usage(format!("--room {room:?}: {why}")))?,
+        None => COMMON_ROOM.to_owned(),
+    };
+    let name = match &args.name {
+        Some(name) => {
+            names::user_key(name).map_err(|why| usage(format!("--name {name:?}: {why}")))?;
+            name.clone()
+        }
+        None => login_name().unwrap_or_default(),
+    };
+    let terminal = !args.json && on_terminal();
+    if name.is_empty() && !terminal && !args.json {
+        return Err(usage("who are you? give a name with --name"));
+    }
+    let mut session = session(args, &name)?;
+    let mut config = ChatConfig::new(args.cluster.as_str(), servers).map_err(not_started)?;
+    if let Some(session) = &session {
+        config.secret = session.secret();
+        config.attachment = session.attachment();
+    }
+    config.name.clone_from(&name);
+    config.rooms = if room == COMMON_ROOM { Vec::new() } else { vec![room.clone()] };
+    config.reset = args.reset;
+    let (client, events) = ChatClient::start(config).map_err(not_started)?;
+    let conversation = Arc::new(Conversation::new(client, &name, Target::Room(room)));
+    let leaving = Arc::clone(&conversation);
+    signals::watch(move |count| if count == 1 { leaving.leave() } else { leaving.close() })?;
+    // Only a name that nobody chose may be changed without asking.
+    let chosen = args.name.is_some();
+    let mut face: Box<dyn Face> = match (args.json, terminal) {
+        (true, _) => Box::new(face_json::FaceJson::start(&conversation, &name)?),
+        (_, true) => Box::new(face_terminal::FaceTerminal::start(&conversation)?),
+        _ => Box::new(face_plain::FacePlain::start(&conversation)?),
+    };
+    let shown = show(&conversation, events, face.as_mut(), session.as_mut(), chosen || args.json);
+    match shown {
+        Ok(()) => Ok(()),
+        Err(Ending::Failed(failure)) => Err(failure),
+        Err(Ending::Output(error)) => Err(failed(format!("standard output: {error}"))),
+    }
+}
+
+/// How showing ended, when not well.
+enum Ending {
+    Failed(Failure),
+    Output(io::Error),
+}
+
+impl From<io::Error> for Ending {
+    fn from(error: io::Error) -> Ending {
+        Ending::Output(error)
+    }
+}
+
+/// Shows what happens, until the client has ended.
+fn show(
+    conversation: &Arc<Conversation>,
+    mut events: Events,
+    face: &mut dyn Face,
+    mut session: Option<&mut SessionFile>,
+    name_chosen: bool,
+) -> Result<(), Ending> {
+    let mut names_tried = 1;
+    let mut next = events.next();
+    while let Some(event) = next {
+        let heard = conversation.heard(&event);
+        match event {
+            Event::Closed { why, unacknowledged } => {
+                face.finish(why, &unacknowledged)?;
+                return closed(why, &unacknowledged).map_err(Ending::Failed);
+            }
+            Event::Connected { attachment, .. } => {
+                if let Some(session) = &mut session
+                    && let Err(failure) = session.set_attachment(attachment)
+                {
+                    print::note(failure);
+                }
+                face.show(&event, &heard)?;
+            }
+            Event::Error { reference: 0, reason: Reason::NameTaken, .. }
+                if !name_chosen && conversation.wants_name() && names_tried < NAMES_TRIED_MAX =>
+            {
+                names_tried += 1;
+                conversation.try_name(names_tried);
+            }
+            event => face.show(&event, &heard)?,
+        }
+        next = match events.next_timeout(Duration::ZERO) {
+            None => {
+                face.flush()?;
+                events.next()
+            }
+            event => event,
+        };
+    }
+    Ok(())
+}
+
+/// What is left to tell after the end, and whether it was a good one.
+fn closed(why: Option<Reason>, unacknowledged: &[Unsaid]) -> Result<(), Failure> {
+    for unsaid in unacknowledged {
+        print::note(format_args!("not acknowledged: {}", escape::escape(&unsaid.body)));
+    }
+    match why {
+        Some(why) => Err(failed(why.text())),
+        None if !unacknowledged.is_empty() => Err(Failure::Told),
+        None => Ok(()),
+    }
+}
+
+/// The session file that was asked for, or that of the name; none when another client uses it, or
+/// there is no name or no place for it.
+fn session(args: &Chat, name: &str) -> Result<Option<SessionFile>, Failure> {
+    if let Some(path) = &args.session {
+        return match SessionFile::open(path)? {
+            Opened::Ours(file) => Ok(Some(file)),
+            Opened::Locked => Err(failed(format!(
+                "session file {} is in use by another client: end that one, or take another file",
+                path.display()
+            ))),
+        };
+    }
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let (state_home, home) = (variable("XDG_STATE_HOME"), variable("HOME"));
+    let path = session_file::default_path(state_home, home, &args.cluster, name);
+    let open = |path: PathBuf| SessionFile::open(Path::new(&path));
+    Ok(match path.map(open).transpose()? {
+        Some(Opened::Ours(file)) => Some(file),
+        Some(Opened::Locked) | None => None,
+    })
+}
+
+fn not_started(error: cordee_net::client::ClientError) -> Failure {
+    failed(error.to_string())
+}
+
+/// Whether a person types and reads, on a terminal that can do what line editing needs.
+fn on_terminal() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+    io::stdin().is_terminal() && io::stdout().is_terminal() && !dumb
+}
+
+fn login_name() -> Option<String> {
+    let login = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    login.as_deref().and_then(valid_name)
+}
+
+/// `login` without what a name must not have; `None` when nothing is left.
+fn valid_name(login: &str) -> Option<String> {
+    let mut name = String::new();
+    for c in login.chars() {
+        name.push(c);
+        // Room for what makes it another one, when somebody has it.
+        if name.len() > NAME_BYTES_MAX - 4 || names::user_key(&name).is_err() {
+            name.pop();
+        }
+    }
+    (!name.is_empty()).then_some(name)
+}
+
+/// For a login name that others have: `ada`, `ada-2` and so on up to this.
+const NAMES_TRIED_MAX: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_name_is_made_valid() {
+        for (login, name) in [
+            ("ada", Some("ada")),
+            ("_www-data", Some("www-data")),
+            ("DOMAIN\\ada l", Some("DOMAINadal")),
+            ("\u{1b}[31m", Some("31m")),
+            ("", None),
+            ("...", None),
+        ] {
+            assert_eq!(valid_name(login).as_deref(), name, "{login:?}");
+        }
+        let long = valid_name(&"x".repeat(100)).expect("a name");
+        assert!(names::user_key(&format!("{long}-20")).is_ok());
+    }
+}

@@ -1,0 +1,191 @@
+//! What waits for the hub: every other thread puts in, the hub takes all at once.
+//!
+//! Nothing in it is without a bound: a connection has at most one [`Batch`] here, as long as its
+//! buffer; pumps report what the hub gave them; accepted sockets wait outside beyond
+//! [`ACCEPTED_MAX`]; dials are bounded where they are made.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use cordee_core::chat::server::DialId;
+use cordee_core::ids::ConnId;
+use cordee_core::wire::WireError;
+use socket2::Socket;
+
+use super::pump::Report;
+use crate::sync::{Condvar, Mutex, lock, wait, wait_timeout};
+
+/// What a reader hands over.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) conn: ConnId,
+    /// Goes back to the reader.
+    pub(crate) bytes: Vec<u8>,
+    /// So many bytes of them are whole frames; the rest mean nothing.
+    pub(crate) whole: usize,
+    /// Whether a frame has begun after those.
+    pub(crate) mid_frame: bool,
+    /// What comes after them, if nothing more will be read.
+    pub(crate) end: Option<End>,
+}
+
+/// Why nothing more will be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// The stream ended or failed.
+    Closed,
+    /// What came is no frame.
+    Broken(WireError),
+}
+
+/// A connection that the listener took.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: Socket,
+    pub(crate) from: SocketAddr,
+}
+
+/// What happens rarely.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A dial ended.
+    Dialled { dial: DialId, result: std::io::Result<Socket> },
+    /// The reader of a connection could not be made, or died.
+    ReaderLost { conn: ConnId, why: String },
+    /// Storage has everything up to `through`.
+    Persisted { through: u64, durable: bool },
+    /// The operator wants an orderly end, at the latest then.
+    Stop { latest: Instant },
+    /// A thread without which there is no server died.
+    ThreadDied,
+}
+
+/// What the hub took and has not handled yet.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) peers: VecDeque<Batch>,
+    pub(crate) clients: VecDeque<Batch>,
+    pub(crate) reports: VecDeque<Report>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) accepted: VecDeque<Accepted>,
+}
+
+impl Taken {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+            && self.clients.is_empty()
+            && self.reports.is_empty()
+            && self.events.is_empty()
+            && self.accepted.is_empty()
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    arrived: Condvar,
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queued: Taken,
+    closed: bool,
+    hub_waits: bool,
+    acceptor_waits: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        let state = Mutex::new(State::default());
+        Inbox { state, arrived: Condvar::new(), room: Condvar::new() }
+    }
+
+    /// Puts a batch in; peers' batches are served first. `false` when the hub is gone.
+    pub(crate) fn put_batch(&self, batch: Batch, peer: bool) -> bool {
+        self.put(
+            |queued| {
+                if peer { queued.peers.push_back(batch) } else { queued.clients.push_back(batch) }
+            },
+        )
+    }
+
+    /// Puts in what a pump has to say.
+    pub(crate) fn put_reports(&self, reports: &mut Vec<Report>) {
+        self.put(|queued| queued.reports.extend(reports.drain(..)));
+    }
+
+    /// Puts an event in. `false` when the hub is gone.
+    pub(crate) fn put_event(&self, event: Event) -> bool {
+        self.put(|queued| queued.events.push_back(event))
+    }
+
+    /// Puts an accepted socket in, when there is room. `false` when the hub is gone.
+    pub(crate) fn put_accepted(&self, accepted: Accepted) -> bool {
+        let mut state = lock(&self.state);
+        while state.queued.accepted.len() >= ACCEPTED_MAX && !state.closed {
+            state.acceptor_waits = true;
+            state = wait(&self.room, state);
+            state.acceptor_waits = false;
+        }
+        drop(state);
+        self.put(|queued| queued.accepted.push_back(accepted))
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Taken)) -> bool {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return false;
+        }
+        put(&mut state.queued);
+        // A wake is a system call, so nobody is woken who does not sleep.
+        if state.hub_waits {
+            state.hub_waits = false;
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Takes all there is. When `into` is empty, waits for something until `deadline`; `None` is
+    /// for ever.
+    pub(crate) fn take(&self, into: &mut Taken, deadline: Option<Instant>) {
+        let mut state = lock(&self.state);
+        if into.is_empty() {
+            while state.queued.is_empty() {
+                let now = Instant::now();
+                if deadline.is_some_and(|deadline| deadline <= now) {
+                    return;
+                }
+                state.hub_waits = true;
+                state = match deadline {
+                    Some(deadline) => wait_timeout(&self.arrived, state, deadline - now).0,
+                    None => wait(&self.arrived, state),
+                };
+                state.hub_waits = false;
+            }
+        }
+        into.peers.append(&mut state.queued.peers);
+        into.clients.append(&mut state.queued.clients);
+        into.reports.append(&mut state.queued.reports);
+        into.events.append(&mut state.queued.events);
+        if into.accepted.is_empty() {
+            into.accepted.append(&mut state.queued.accepted);
+            if state.acceptor_waits {
+                self.room.notify_one();
+            }
+        }
+    }
+
+    /// The hub is gone: nothing is put in any more, nobody waits.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.queued = Taken::default();
+        self.room.notify_all();
+    }
+}
+
+/// Accepted sockets that wait for the hub.
+const ACCEPTED_MAX: usize = 64;
