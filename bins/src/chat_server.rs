@@ -24,6 +24,7 @@ pub(crate) mod worker;
 #[argh(
     subcommand,
     name = "chat-server",
+    help_triggers("-h", "--help", "help"),
     example = "Five servers on this machine, 127.0.0.1:5000 to 5004:\n  {command_name}\n\
     Two servers, three users each:\n  {command_name} --servers 2 --limit 3\n\
     One server on this machine, linked with one on another:\n  \
@@ -152,6 +153,7 @@ impl Plan {
             Program {
                 name: format!("chat server {listen}"),
                 path: "/proc/self/exe".into(),
+                arg0: "cordee".into(),
                 args: worker::Worker {
                     parent: std::process::id(),
                     listen,

@@ -16,6 +16,7 @@ use crate::print;
 #[argh(
     subcommand,
     name = "forget",
+    help_triggers("-h", "--help", "help"),
     example = "Asking a server on this machine:\n  {command_name} 10.0.0.3:5000\n\
     Asking another:\n  {command_name} 10.0.0.3:5000 -i 10.0.0.1 -p 5000",
     note = "The server that is asked may allow this to operators on its own machine alone."

@@ -39,8 +39,11 @@ use failure::Failure;
 
 /// Keeps a group talking while its machines die: replicated chat servers and their client.
 #[derive(FromArgs, Debug)]
-#[argh(example = "Everything on this machine, then a client in another terminal:\n  \
-    {command_name} up\n  {command_name} chat --name ada")]
+#[argh(
+    help_triggers("-h", "--help", "help"),
+    example = "Everything on this machine, then a client in another terminal:\n  \
+    {command_name} up\n  {command_name} chat --name ada"
+)]
 struct Cordee {
     /// print the version
     #[argh(switch)]
@@ -108,7 +111,8 @@ fn early_exit(exit: &EarlyExit) -> Result<(), Failure> {
         return Ok(());
     }
     let words: Vec<&str> = exit.output.split_whitespace().collect();
-    Err(failure::usage(format!("{}; see --help", words.join(" "))))
+    let wrong = words.join(" ");
+    Err(failure::usage(format!("{}; see --help", wrong.trim_end_matches('.'))))
 }
 
 /// Help that nobody reads to its end is no failure.

@@ -21,6 +21,7 @@ use crate::print;
 #[argh(
     subcommand,
     name = "status",
+    help_triggers("-h", "--help", "help"),
     example = "All servers on this machine:\n  {command_name}\n\
     One elsewhere, for a program:\n  {command_name} 10.0.0.1:5000 --json",
     note = "Exit code 1 when a server that was asked does not answer within two seconds."

@@ -10,7 +10,7 @@ use crate::print;
 /// Run the whole system on this machine: five chat servers, 127.0.0.1:5000 to 5004, which users may
 /// crash to rehearse it (kill server). Ctrl-C stops it.
 #[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "up", example = "{command_name}")]
+#[argh(subcommand, name = "up", help_triggers("-h", "--help", "help"), example = "{command_name}")]
 pub(crate) struct Up {}
 
 /// Runs it until a signal ends it.

@@ -45,6 +45,8 @@ pub struct Program {
     pub name: String,
     /// The executable.
     pub path: PathBuf,
+    /// The name under which it is listed.
+    pub arg0: OsString,
     /// Its arguments, without its own name.
     pub args: Vec<OsString>,
     /// How the line on its standard output begins by which it says that it accepts connections.
@@ -412,6 +414,7 @@ impl Supervision {
 impl Child {
     fn spawn(&self) -> io::Result<Running> {
         let mut process = Command::new(&self.program.path)
+            .arg0(&self.program.arg0)
             .args(&self.program.args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -37,6 +37,7 @@ mod text;
 #[argh(
     subcommand,
     name = "chat",
+    help_triggers("-h", "--help", "help"),
     example = "On this machine:\n  {command_name} --name ada\n\
     Elsewhere, beginning in a room:\n  {command_name} 10.0.0.1:5000 --name ada --room '#ops'\n\
     For a program:\n  echo '{{\"say\":\"hello\"}}' | {command_name} --name bot --json",

@@ -86,8 +86,10 @@ impl Worker {
 /// Serves until a signal ends it, or its parent's death.
 pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
     let worker = Worker::from_args(&[COMMAND], args)
-        .map_err(|exit| usage(format!("a worker is started by cordee alone: {}", exit.output)))?;
+        .map_err(|_| usage(format!("{COMMAND} is for cordee alone: see cordee --help")))?;
     die_with_parent(worker.parent).map_err(|error| failed(error.to_string()))?;
+    // It was run by another path than its own; only its name in lists is at stake.
+    let _ = std::fs::write("/proc/self/comm", "cordee");
     let running = server::ChatServer::start(config(&worker))
         .map_err(|error| failed(format!("chat server {}: {error}", worker.listen)))?;
     let stopper = running.stopper();

@@ -13,6 +13,7 @@ fn supervise(script: &str, early_deaths_max: u32) -> (Supervisor, Receiver<Event
     let program = Program {
         name: "script".to_owned(),
         path: "/bin/sh".into(),
+        arg0: "sh".into(),
         args: vec!["-c".into(), script.into()],
         ready: "ready ".to_owned(),
     };
@@ -105,6 +106,7 @@ fn a_program_that_is_not_there_is_given_up_with_the_reason() {
     let program = Program {
         name: "nothing".to_owned(),
         path: "/nonexistent/program".into(),
+        arg0: "program".into(),
         args: Vec::new(),
         ready: String::new(),
     };
@@ -251,6 +253,7 @@ fn plays_the_parent() {
     let program = Program {
         name: "child".to_owned(),
         path: env::current_exe().expect("our own path"),
+        arg0: "child".into(),
         args: ["--exact", name, "--ignored", "--nocapture"].map(Into::into).to_vec(),
         ready: "this child is ready".to_owned(),
     };
