@@ -71,9 +71,16 @@ impl System for Cordee {
     }
 
     fn subscriber(&mut self, server: usize) -> Result<Line<CordeeSpeaker>> {
-        let mut talk = self.attach(server)?;
-        talk.await_frame(CaughtUp::KIND, |_| Ok(()))?;
-        Ok(talk.into_line())
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut talk = self.attach(server)?;
+            match talk.await_frame(CaughtUp::KIND, |_| Ok(())) {
+                Ok(()) => return Ok(talk.into_line()),
+                // A server that has just linked takes nobody before it holds what the others do.
+                Err(failure) if Instant::now() > end => return Err(failure),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
     }
 
     fn publisher(&mut self, server: usize) -> Result<Line<CordeeSpeaker>> {
