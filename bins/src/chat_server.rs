@@ -283,9 +283,10 @@ fn reserve(ip: IpAddr, first: u16, index: u16) -> Result<ReservedPort, Failure> 
     let port = if first == 0 { 0 } else { first + index };
     let address = SocketAddr::new(ip, port);
     ReservedPort::new(address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            failed(format!("{address} is in use: stop what listens there, or take others with -p"))
-        }
+        std::io::ErrorKind::AddrInUse => failed(format!(
+            "{address} is in use: stop what listens there, or take other ports: cordee \
+                 chat-server -p PORT"
+        )),
         _ => failed(format!("{address} cannot be listened on: {error}")),
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::framing::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use crate::time::{MILLI_US, SECOND_US};
+use crate::wire::VECTOR_PAIRS_MAX;
 
 /// The limits of a chat server. Every queue, map and set of it is bounded by one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Limits {
     pub pending_per_source_max: u32,
     /// Members of the cluster.
     pub members_max: u32,
-    /// Origins in the archive.
+    /// Origins in the archive; at most [`VECTOR_PAIRS_MAX`].
     pub origins_max: u32,
     /// Authors whose last number is remembered.
     pub authors_max: u32,
@@ -103,7 +104,7 @@ impl Default for Limits {
             pending_max: 256,
             pending_per_source_max: 32,
             members_max: 64,
-            origins_max: 4_096,
+            origins_max: VECTOR_PAIRS_MAX as u32,
             authors_max: 65_536,
             archive_bytes_max: 1 << 30,
             log_bytes_max: 64 << 20,

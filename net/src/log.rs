@@ -18,7 +18,9 @@ pub enum Level {
 ///
 /// It is called from the driver's threads, the hub's included, so it must not block for long.
 #[derive(Clone)]
-pub struct Log(Arc<dyn Fn(Level, &str) + Send + Sync>);
+pub struct Log(Arc<Take>);
+
+type Take = dyn Fn(Level, &str) + Send + Sync;
 
 impl Log {
     /// Reports go to `take`.

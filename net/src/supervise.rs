@@ -20,7 +20,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -29,14 +28,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cordee_core::backoff::Backoff;
-use cordee_core::prng::Prng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal,
     set_parent_process_death_signal,
 };
-use socket2::{Domain, Socket, Type};
+
+mod port;
+mod restarts;
+
+pub use port::ReservedPort;
+pub use restarts::Policy;
+use restarts::Restarts;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -51,30 +54,6 @@ pub struct Program {
     pub args: Vec<OsString>,
     /// How the line on its standard output begins by which it says that it accepts connections.
     pub ready: String,
-}
-
-/// When a child that died is started again, and when no more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Before the second restart in a row; the first is at once. Doubles each time.
-    pub delay: Duration,
-    /// What the delay grows to.
-    pub delay_max: Duration,
-    /// A child that lived this long is healthy: its next restart is at once again.
-    pub healthy: Duration,
-    /// So many deaths in a row before the child was ready, and it is given up.
-    pub early_deaths_max: u32,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Policy {
-            delay: Duration::from_millis(50),
-            delay_max: Duration::from_secs(5),
-            healthy: Duration::from_secs(10),
-            early_deaths_max: 10,
-        }
-    }
 }
 
 /// What became of a child. `child` is its place in the list that [`Supervisor::start`] was given.
@@ -219,38 +198,6 @@ pub fn die_with_parent(parent: u32) -> io::Result<()> {
     match getppid() {
         Some(pid) if pid.as_raw_pid() as u32 == parent => Ok(()),
         _ => Err(io::Error::other("the process that started this one has gone")),
-    }
-}
-
-/// A port that is kept for a child: nobody else gets it by chance, not even while the child is
-/// dead and before it has bound it again.
-///
-/// It is bound and does not listen, so that connecting to it is refused while the child is dead.
-/// Whoever binds the address itself with `SO_REUSEADDR`, as the child does, still can.
-#[derive(Debug)]
-pub struct ReservedPort {
-    address: SocketAddr,
-    _socket: Socket,
-}
-
-impl ReservedPort {
-    /// Reserves `address`; port 0 takes any that is free.
-    ///
-    /// # Errors
-    ///
-    /// [`io::ErrorKind::AddrInUse`] when somebody has it, and whatever else binding gives.
-    pub fn new(address: SocketAddr) -> io::Result<ReservedPort> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(ReservedPort { address, _socket: socket })
-    }
-
-    /// The address, with the port that it got.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 }
 
@@ -480,48 +427,6 @@ impl Running {
             self.line.clear();
         }
         found
-    }
-}
-
-/// When one child is started again.
-#[derive(Debug)]
-struct Restarts {
-    backoff: Backoff,
-    prng: Prng,
-    healthy: Duration,
-    early_deaths: u32,
-    early_deaths_max: u32,
-    /// Whether the next restart is at once.
-    at_once: bool,
-}
-
-impl Restarts {
-    fn new(policy: &Policy, seed: u64) -> Self {
-        let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        Restarts {
-            backoff: Backoff::new(us(policy.delay), us(policy.delay_max)),
-            prng: Prng::new(seed),
-            healthy: policy.healthy,
-            early_deaths: 0,
-            early_deaths_max: policy.early_deaths_max,
-            at_once: true,
-        }
-    }
-
-    /// How long to wait before the next start; `None` when there is to be none.
-    fn after_death(&mut self, ran: Duration, ready: bool) -> Option<Duration> {
-        self.early_deaths = if ready { 0 } else { self.early_deaths + 1 };
-        if self.early_deaths >= self.early_deaths_max {
-            return None;
-        }
-        if ready && ran >= self.healthy {
-            self.backoff.reset();
-            self.at_once = true;
-        }
-        if std::mem::take(&mut self.at_once) {
-            return Some(Duration::ZERO);
-        }
-        Some(Duration::from_micros(self.backoff.next_us(&mut self.prng)))
     }
 }
 

@@ -32,8 +32,6 @@ struct State {
     current: Target,
     next_reference: u64,
     open: BTreeMap<u64, Open>,
-    listed_users: bool,
-    listed_rooms: bool,
     names: BTreeSet<String>,
     rooms: BTreeSet<String>,
     leaving: bool,
@@ -46,6 +44,8 @@ struct Open {
     reference: Option<Value>,
     /// Of a request to join: the room as it was asked for, and what was current before.
     join: Option<(Target, Target)>,
+    /// Whether it is answered by a connection, unless it is refused.
+    until_connected: bool,
 }
 
 /// Why a request goes nowhere.
@@ -64,8 +64,6 @@ pub(crate) struct Heard {
     pub(crate) reference: Option<Value>,
     /// Whether it answers a request, or was sent unasked.
     pub(crate) asked: bool,
-    /// Whether it repeats what was shown on arrival.
-    pub(crate) again: bool,
 }
 
 /// What a prompt shows.
@@ -126,24 +124,28 @@ impl Conversation {
         }
     }
 
-    fn see_to_leaving(&self) {
-        let begun = Instant::now();
-        // Giving the command may wait; a client that has ended has left.
-        let _ = self.client.send(Command::Quit);
-        loop {
-            let state = self.state();
-            if state.ended {
-                return;
-            }
-            let long = begun.elapsed() >= QUIT_WAIT && state.offline_since.elapsed() >= QUIT_WAIT;
-            // Without a name there is no way in, and nobody is left to give one.
-            if state.server.is_none() && (long || state.wants_name) {
-                break;
-            }
-            drop(state);
-            thread::sleep(Duration::from_millis(20));
+    /// Leaves, because the user will not wait long: at once when nothing is under way and no server
+    /// is there.
+    pub(crate) fn interrupt(self: &Arc<Self>) {
+        let state = self.state();
+        let idle = state.server.is_none() && state.open.values().all(|open| open.until_connected);
+        drop(state);
+        if idle {
+            self.client.close();
         }
-        self.client.close();
+        self.leave();
+    }
+
+    fn see_to_leaving(&self) {
+        thread::scope(|scope| {
+            // This waits for its turn behind what is said, at worst until the client has ended.
+            scope.spawn(|| drop(self.client.send(Command::Quit)));
+            let begun = Instant::now();
+            while !self.state().is_hopeless(begun) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            self.client.close();
+        });
     }
 
     /// Takes another name in place of one that others have: the same with a number. For names that
@@ -217,8 +219,6 @@ impl State {
             current,
             next_reference: 1,
             open: BTreeMap::new(),
-            listed_users: false,
-            listed_rooms: false,
             names: BTreeSet::new(),
             rooms: BTreeSet::from([COMMON_ROOM.to_owned()]),
             leaving: false,
@@ -272,11 +272,21 @@ impl State {
             Request::Quit | Request::Talk(_) | Request::Help => return Err(Refused::Ended),
         };
         self.next_reference += 1;
-        let answered = !matches!(command, Command::KillServer { .. } | Command::Reset);
-        if answered && (tag.is_some() || join.is_some()) {
-            self.open.insert(reference, Open { reference: tag, join });
-        }
+        let until_connected = match command {
+            Command::Reset => return Ok(command),
+            Command::KillServer { .. } => true,
+            Command::Name { .. } => self.server.is_none(),
+            _ => false,
+        };
+        self.open.insert(reference, Open { reference: tag, join, until_connected });
         Ok(command)
+    }
+
+    /// Whether a client that leaves since `begun` has ended, or has nothing to wait for.
+    fn is_hopeless(&self, begun: Instant) -> bool {
+        let long = begun.elapsed() >= QUIT_WAIT && self.offline_since.elapsed() >= QUIT_WAIT;
+        // Without a name there is no way in, and nobody is left to give one.
+        self.ended || (self.server.is_none() && (long || self.wants_name))
     }
 
     fn current_room(&self) -> Result<String, Refused> {
@@ -298,6 +308,7 @@ impl State {
                 self.server = Some(server.clone());
                 self.name.clone_from(name);
                 self.wants_name = false;
+                self.open.retain(|_, open| !open.until_connected);
                 self.rooms.extend(rooms.iter().cloned());
             }
             Event::Disconnected { .. } => {
@@ -345,11 +356,9 @@ impl State {
             }
             Event::Users { users, .. } => {
                 self.names = users.iter().map(|user| user.name.clone()).collect();
-                heard.again = !heard.asked && std::mem::replace(&mut self.listed_users, true);
             }
             Event::Rooms { rooms, .. } => {
                 self.rooms.extend(rooms.iter().map(|room| room.name.clone()));
-                heard.again = !heard.asked && std::mem::replace(&mut self.listed_rooms, true);
             }
             Event::Closed { .. } => self.ended = true,
             _ => {}

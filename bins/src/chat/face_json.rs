@@ -60,9 +60,6 @@ impl FaceJson {
 
 impl Face for FaceJson {
     fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()> {
-        if heard.again {
-            return Ok(());
-        }
         let me = self.conversation.standing().name;
         match json::event(event, heard.reference.clone(), &me) {
             Some(object) => self.output.line(&object),

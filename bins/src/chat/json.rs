@@ -197,6 +197,26 @@ pub(crate) fn event(event: &Event, reference: Option<Value>, me: &str) -> Option
             }
             object
         }
+        Event::Users { .. }
+        | Event::Rooms { .. }
+        | Event::History { .. }
+        | Event::Search { .. }
+        | Event::Status { .. } => answer(event)?,
+        Event::CaughtUp { room: Some(room) } => json!({"event": "caught_up", "room": room}),
+        Event::CaughtUp { room: None } => json!({"event": "caught_up"}),
+        Event::Error { reason, text, .. } => return Some(error(reason.word(), text, reference)),
+        // `done` says nothing that another event does not, and an ending shows by the end.
+        Event::Servers { .. } | Event::Done { .. } | Event::Closed { .. } => return None,
+    };
+    if let Some(reference) = reference {
+        object["ref"] = reference;
+    }
+    Some(object)
+}
+
+/// The answer to a question.
+fn answer(event: &Event) -> Option<Value> {
+    Some(match event {
         Event::Users { users, .. } => json!({"event": "users", "users": list(users, user)}),
         Event::Rooms { rooms, .. } => json!({"event": "rooms", "rooms": list(rooms, room)}),
         Event::History { scope, total, messages, .. } => {
@@ -228,16 +248,8 @@ pub(crate) fn event(event: &Event, reference: Option<Value>, me: &str) -> Option
                 "members": members,
             })
         }
-        Event::CaughtUp { room: Some(room) } => json!({"event": "caught_up", "room": room}),
-        Event::CaughtUp { room: None } => json!({"event": "caught_up"}),
-        Event::Error { reason, text, .. } => return Some(error(reason.word(), text, reference)),
-        // `done` says nothing that another event does not, and an ending shows by the end.
-        Event::Servers { .. } | Event::Done { .. } | Event::Closed { .. } => return None,
-    };
-    if let Some(reference) = reference {
-        object["ref"] = reference;
-    }
-    Some(object)
+        _ => return None,
+    })
 }
 
 fn moved(event: &str, name: &str, room: Option<&str>) -> Value {

@@ -125,7 +125,7 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
     let (client, events) = ChatClient::start(config).map_err(not_started)?;
     let conversation = Arc::new(Conversation::new(client, &name, Target::Room(room)));
     let leaving = Arc::clone(&conversation);
-    signals::watch(move |count| if count == 1 { leaving.leave() } else { leaving.close() })?;
+    signals::watch(move |count| if count == 1 { leaving.interrupt() } else { leaving.close() })?;
     // Only a name that nobody chose may be changed without asking.
     let chosen = args.name.is_some();
     let mut face: Box<dyn Face> = match (args.json, terminal) {

@@ -42,7 +42,6 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             vec![format!("* {} is now {}{why}", escape(from), escape(to))]
         }
-        Event::Users { .. } | Event::Rooms { .. } if heard.again => Vec::new(),
         Event::Users { users, .. } if heard.asked => user_table(users),
         Event::Users { users, .. } => {
             let names: Vec<_> = users.iter().map(|user| escape(&user.name)).collect();

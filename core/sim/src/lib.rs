@@ -1,1 +1,26 @@
 //! Many machines under virtual time and faults.
+//!
+//! The servers are the machines of `cordee-core`, driven as a driver of sockets drives them: bytes
+//! in order, cut anywhere, late, stalled or lost with their connection; a log of chunks that
+//! cursors read; storage that takes its time. One heap of events moves all of them, every choice
+//! is a hash of the seed and of what is chosen, so a seed and a script replay a run exactly.
+//!
+//! ```text
+//! World ── events by (time, tie) ──▶ Node (machine, pump) ◀── Pipes ──▶ Client
+//!   └── History: what must hold, independent of the code under test
+//! ```
+
+mod client;
+mod draw;
+mod drive;
+mod history;
+mod node;
+mod pipe;
+mod pump;
+mod world;
+
+pub use client::{Client, Happened, Shown};
+pub use draw::Draw;
+pub use history::History;
+pub use node::{Node, Setup};
+pub use world::{Cut, Options, RawId, World};

@@ -29,15 +29,15 @@ const TAG_BYTES: usize = 16;
 const PORTABLE_BYTES_MAX: usize = FRAME_BYTES_MAX - HEADER_BYTES - TAG_BYTES - VARINT_BYTES_MAX - 1;
 
 /// Whether both forms of an entry fit a frame.
-pub(super) fn fits(entry: &NewEntry<'_>) -> bool {
+pub(super) fn fits(name: &str, scope: &Scope<'_>, after: usize, body: &str) -> bool {
     // The fixed fields and the numbers at their longest.
     let fixed = ORIGIN_BYTES + 2 * VARINT_BYTES_MAX + CLOCK_BYTES + AUTHOR_BYTES;
-    let scope = match entry.scope {
+    let scope = match scope {
         Scope::Room(name) => name.len(),
         Scope::Talk { other, .. } => 16 + other.len(),
     };
-    let texts = entry.name.len() + 1 + scope + entry.body.len() + 4 * VARINT_BYTES_MAX;
-    let after = entry.after.len().saturating_mul(ORIGIN_BYTES + VARINT_BYTES_MAX);
+    let texts = name.len() + 1 + scope + body.len() + 4 * VARINT_BYTES_MAX;
+    let after = after.saturating_mul(ORIGIN_BYTES + VARINT_BYTES_MAX);
     fixed.saturating_add(texts).saturating_add(after) <= PORTABLE_BYTES_MAX
 }
 

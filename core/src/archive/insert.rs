@@ -6,7 +6,7 @@ use super::scopes::Demoted;
 use super::store::{Record, Standing};
 use super::{Archive, EntryId, forms};
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, ScopeRef, Tag};
-use crate::wire::entry::Scope;
+use crate::wire::entry::{Portable, Scope};
 
 /// An entry to be taken in.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,13 @@ impl Archive {
     /// same on every server.
     #[must_use]
     pub fn fits(entry: &NewEntry<'_>) -> bool {
-        forms::fits(entry)
+        forms::fits(entry.name, &entry.scope, entry.after.len(), entry.body)
+    }
+
+    /// As [`fits`](Self::fits), of an entry in portable form.
+    #[must_use]
+    pub fn fits_portable(entry: &Portable<'_>) -> bool {
+        forms::fits(entry.name, &entry.scope, entry.after.len(), entry.body)
     }
 
     /// Takes an entry in, and trims when that makes the archive too large.
@@ -62,7 +68,7 @@ impl Archive {
     /// [`origin_clock`](Self::origin_clock), and its author's number
     /// [`may follow`](Self::may_follow).
     pub fn insert(&mut self, entry: &NewEntry<'_>) -> Inserted {
-        assert!(forms::fits(entry), "an entry too long for a frame");
+        assert!(Archive::fits(entry), "an entry too long for a frame");
         assert!(entry.author_number > 0, "authors count from 1");
         let origin = self.origins.state(entry.origin);
         assert_eq!(entry.number, origin.shown() + 1, "the next of its origin");

@@ -9,7 +9,8 @@
 //!
 //! **Rows and copies.** Of several entries with one (author, author's number) the least in
 //! canonical order (clock, origin, number) is the row; a lesser copy that comes later takes its
-//! place. Copies are stored, for peers and for the rolling hash, and are in no scope.
+//! place. Copies are stored, for peers and for the rolling hash, and are in no scope. An author's
+//! numbers may have holes, where messages were lost with their server; what fills one is a row.
 //!
 //! **Trimming.** When the archive outgrows its bytes, the entries that arrived first go, a chunk
 //! at a time. What they were counted in stays counted: trimmed rows stand below all others of
@@ -46,7 +47,7 @@ use forms::PortableForm;
 use origins::Origins;
 use pool::{Id, Pool};
 use scopes::{Name, Scopes};
-use store::{Standing, Store};
+use store::{Record, Standing, Store};
 
 /// A stored entry. Counts in the order of arrival; valid until the entry is trimmed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -99,6 +100,12 @@ impl Archive {
     #[must_use]
     pub fn find_origin(&self, origin: &Origin) -> Option<OriginRef> {
         self.origins.find(origin)
+    }
+
+    /// How many origins there are: their references are the numbers below.
+    #[must_use]
+    pub fn origin_count(&self) -> u32 {
+        self.origins.count()
     }
 
     /// Whether a reference stands for an origin.
@@ -263,14 +270,7 @@ impl Archive {
     /// counted; 0 for a copy whose row was trimmed.
     #[must_use]
     pub fn index(&self, id: EntryId) -> u64 {
-        let record = self.store.record(id);
-        if record.standing == Standing::Row {
-            let rows = &self.scopes.state(record.scope).rows;
-            let place = rows.find(&self.pool, record.clock.0, id.0 as Id);
-            return rows.rank(place.expect("a row is in its scope")) + 1;
-        }
-        let (author, number) = forms::author_of(self.store.bytes_of(record));
-        self.row(&author, number).map_or(0, |row| self.index(row))
+        self.index_of(id, self.store.record(id))
     }
 
     /// Whether another entry is the row of its author's message.
@@ -283,7 +283,9 @@ impl Archive {
     /// is at most `final_clock`, `COPY` when it never was the row.
     #[must_use]
     pub fn entry(&self, id: EntryId, final_clock: Clock) -> Entry<'_> {
-        forms::decode(self.store.bytes(id), self.index(id), self.flags(id, final_clock))
+        let record = self.store.record(id);
+        let index = self.index_of(id, record);
+        forms::decode(self.store.bytes_of(record), index, flags_of(record, final_clock))
     }
 
     /// What an entry says.
@@ -294,14 +296,15 @@ impl Archive {
 
     /// Appends the frame of [`entry`](Self::entry), with `extra_flags` added.
     pub fn put_entry(&self, id: EntryId, final_clock: Clock, extra_flags: u8, out: &mut Vec<u8>) {
-        let index = self.index(id);
-        let stored = self.store.bytes(id);
+        let record = self.store.record(id);
+        let index = self.index_of(id, record);
+        let stored = self.store.bytes_of(record);
         let start = out.len();
         out.reserve(HEADER_BYTES + stored.len() + 11);
         out.extend_from_slice(&[0, 0, 0, 0, Entry::KIND]);
         out.extend_from_slice(stored);
         put_varint(out, index);
-        out.push(self.flags(id, final_clock) | extra_flags);
+        out.push(flags_of(record, final_clock) | extra_flags);
         let length = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }
@@ -370,11 +373,14 @@ impl Archive {
         (ids.start..end).rev().map(EntryId).filter(|id| !self.is_copy(*id))
     }
 
-    fn flags(&self, id: EntryId, final_clock: Clock) -> u8 {
-        let record = self.store.record(id);
-        let copy = if record.standing == Standing::Copy { flags::COPY } else { 0 };
-        let is_final = if record.clock <= final_clock { flags::FINAL } else { 0 };
-        copy | is_final
+    fn index_of(&self, id: EntryId, record: &Record) -> u64 {
+        if record.standing == Standing::Row {
+            let rows = &self.scopes.state(record.scope).rows;
+            let place = rows.find(&self.pool, record.clock.0, id.0 as Id);
+            return rows.rank(place.expect("a row is in its scope")) + 1;
+        }
+        let (author, number) = forms::author_of(self.store.bytes_of(record));
+        self.row(&author, number).map_or(0, |row| self.index(row))
     }
 
     /// The entry of an id that an author's list holds, if it is that author's row still.
@@ -382,6 +388,12 @@ impl Archive {
         let id = self.store.widen(id);
         is_row(&self.store, id, author, author_number).then_some(id)
     }
+}
+
+fn flags_of(record: &Record, final_clock: Clock) -> u8 {
+    let copy = if record.standing == Standing::Copy { flags::COPY } else { 0 };
+    let is_final = if record.clock <= final_clock { flags::FINAL } else { 0 };
+    copy | is_final
 }
 
 /// Whether `id` is there and is the row of that message. An author's list may hold ids of trimmed

@@ -67,6 +67,10 @@ impl Origins {
         self.by_value.get(value).copied()
     }
 
+    pub(super) fn count(&self) -> u32 {
+        self.states.len() as u32
+    }
+
     pub(super) fn has(&self, reference: OriginRef) -> bool {
         (reference.0 as usize) < self.states.len()
     }

@@ -98,7 +98,7 @@ impl RowList {
         while run > 0 {
             run -= 1;
             let ids = &pool.run(self.runs[run])[..self.len_of(run)];
-            if let Some(at) = ids.iter().position(|other| *other == id) {
+            if let Some(at) = position(ids, id) {
                 return Some(Place { run, at });
             }
             if self.keys[run] < key {
@@ -218,6 +218,12 @@ impl RowList {
         self.firsts.insert(run + 1, self.firsts[run] + (RUN_IDS / 2) as u64);
         self.keys.insert(run + 1, key_of(ids[0]));
     }
+}
+
+/// Where an id is among others. These mostly came in their order, so that halving finds it;
+/// where they did not, all are looked at.
+fn position(ids: &[Id], id: Id) -> Option<usize> {
+    ids.binary_search(&id).ok().or_else(|| ids.iter().position(|other| *other == id))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Messages between a client (or an observer) and a server.
 
 use super::entry::{AFTER_PAIRS_MAX, Entry, Portable, Scope};
-use super::{Fixed64, Reason, Seq, wire, wire_enum};
+use super::{ADDRESS_BYTES_MAX, Fixed64, Reason, Seq, VECTOR_PAIRS_MAX, wire, wire_enum};
 use crate::ids::{Clock, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag};
 
 wire_enum! {
@@ -33,7 +33,7 @@ wire! {
         /// The room.
         room: &'a str,
         /// Per origin, the highest number received of that room.
-        seen: Seq<'a, (Origin, u64)>,
+        seen: Seq<'a, (Origin, u64)>[..=VECTOR_PAIRS_MAX],
     }
 
     /// Attaches a session to the connection.
@@ -57,7 +57,7 @@ wire! {
         /// The rooms it is in, the common room always among them, whether named or not.
         rooms: Seq<'a, &'a str>,
         /// Per origin, the highest number seen.
-        seen: Seq<'a, (Origin, u64)>,
+        seen: Seq<'a, (Origin, u64)>[..=VECTOR_PAIRS_MAX],
         /// The rooms for which `seen` does not hold yet.
         partial: Seq<'a, Partial<'a>>,
     }
@@ -184,7 +184,7 @@ wire! {
         /// Comes back in the answer.
         request: u64,
         /// Its advertised address.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
     }
 
     /// The session is attached.
@@ -203,7 +203,7 @@ wire! {
         mt: u64,
         /// Per origin, what the client's vector is cut back to: what it held beyond was handed
         /// back and comes again under another number.
-        cut: Seq<'a, (Origin, u64)>,
+        cut: Seq<'a, (Origin, u64)>[..=VECTOR_PAIRS_MAX],
         /// The rooms that the session is in now.
         rooms: Seq<'a, &'a str>,
     }
@@ -211,7 +211,7 @@ wire! {
     /// Go to that server instead.
     [0x31] Redirect<'a> {
         /// Its address.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
         /// Opens the door there, once, within five seconds.
         reservation: Fixed64,
     }
@@ -251,7 +251,7 @@ wire! {
         /// Its id.
         server: ServerId,
         /// Its advertised address.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
         /// How it stands.
         state: MemberState,
     }
@@ -319,7 +319,7 @@ wire! {
         /// Whether it is attached to a live server now.
         online: bool,
         /// The address of its server.
-        server: &'a str,
+        server: &'a str[..=ADDRESS_BYTES_MAX],
         /// The rooms it is in.
         rooms: Seq<'a, &'a str>,
     }
@@ -378,7 +378,7 @@ wire! {
         /// As in the request.
         request: u64,
         /// The server's advertised address.
-        server: &'a str,
+        server: &'a str[..=ADDRESS_BYTES_MAX],
         /// The members, this server among them.
         members: Seq<'a, Member<'a>>,
     }
@@ -388,7 +388,7 @@ wire! {
         /// Its id.
         server: ServerId,
         /// Its advertised address.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
         /// How it stands.
         state: MemberState,
         /// How many entries its archive has, as last heard.
@@ -398,7 +398,7 @@ wire! {
     /// How the server stands.
     [0x41] ServerStatus<'a> {
         /// The server's advertised address.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
         /// The process that serves.
         pid: u32,
         /// The server's id.
@@ -454,12 +454,12 @@ wire! {
     /// The client holds entries that this cluster lacks: hand these back, then go on.
     [0x45] Want<'a> {
         /// Per origin, from the first number to the last.
-        ranges: Seq<'a, (Origin, u64, u64)>,
+        ranges: Seq<'a, (Origin, u64, u64)>[..=VECTOR_PAIRS_MAX],
     }
 
     /// Up to these numbers every member holds everything: it need not be kept to be handed back.
     [0x46] Stable<'a> {
         /// Per origin.
-        held: Seq<'a, (OriginRef, u64)>,
+        held: Seq<'a, (OriginRef, u64)>[..=VECTOR_PAIRS_MAX],
     }
 }

@@ -65,7 +65,7 @@ impl<'a> Field<'a> for Scope<'a> {
 
 /// The most pairs in an `after`: the portable form of an entry fits a frame with any allowed body.
 /// What every member holds ([`super::chat::Stable`]) need not be among them.
-pub const AFTER_PAIRS_MAX: usize = 1_024;
+pub const AFTER_PAIRS_MAX: usize = 256;
 
 /// Bits of [`Entry::flags`].
 pub mod flags {

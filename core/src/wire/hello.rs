@@ -2,8 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Field, Fixed64, Reader, Reason, WireError, wire, wire_enum};
+use super::{ADDRESS_BYTES_MAX, Field, Fixed64, Reader, Reason, WireError, wire, wire_enum};
 use crate::ids::{Origin, ServerId, Tag};
+
+/// The longest name of a cluster, in bytes: with it a hello is as short as it has to be.
+pub const CLUSTER_BYTES_MAX: usize = 64;
 
 /// The first bytes of every hello.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,7 +64,7 @@ wire! {
         /// Which secret the sender uses; 0 without one.
         key_id: Fixed64,
         /// The cluster's name.
-        cluster: &'a str,
+        cluster: &'a str[..=CLUSTER_BYTES_MAX],
     }
 
     /// The answer to a hello that is welcome. From now on frames may have their full length.
@@ -75,7 +78,7 @@ wire! {
         /// The cluster's id.
         cluster_id: Tag,
         /// The address that it advertises.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
         /// The longest body of a message, in bytes.
         body_bytes_max: u32,
         /// How often clients are expected to ping, in milliseconds.
@@ -89,7 +92,7 @@ wire! {
         /// When to try again, in milliseconds; 0 for at once.
         retry_ms: u32,
         /// Where to go on; empty for the next in the ring.
-        next: &'a str,
+        next: &'a str[..=ADDRESS_BYTES_MAX],
         /// More for people to read than the reason's own sentence; may be empty.
         detail: &'a str,
     }

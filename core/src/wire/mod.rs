@@ -25,6 +25,12 @@ pub const VERSION_MAJOR: u16 = 1;
 /// Minor version: a newer one may append fields and add kinds.
 pub const VERSION_MINOR: u16 = 0;
 
+/// The most pairs in a vector. A client's whole vector, what it is asked to hand back, and what it
+/// is cut back to fit one frame each.
+pub const VECTOR_PAIRS_MAX: usize = 1_536;
+/// The longest address, `host:port`: the longest name of a host and its port.
+pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
+
 /// What is wrong with bytes that came from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum WireError {
@@ -91,8 +97,9 @@ fn reencode_as<'a, M: Message<'a>>(payload: &'a [u8], out: &mut Vec<u8>) -> Resu
 
 /// Defines structs whose fields are written in order, and, with a kind, messages.
 ///
-/// `field: Seq<'a, T>[..=MAX]` is a list of at most `MAX` items. Next to the structs there comes
-/// `reencode`, which knows every message that was defined with them, and for the tests `DEFINED`.
+/// `field: T[..=MAX]` is a list of at most `MAX` items, or a text of at most `MAX` bytes. Next to
+/// the structs there comes `reencode`, which knows every message that was defined with them, and
+/// for the tests `DEFINED`.
 macro_rules! wire {
     ($($(#[$doc:meta])* $([$kind:literal])? $name:ident $(<$lt:lifetime>)? {
         $($(#[$field_doc:meta])* $field:ident: $ty:ty $([..=$max:expr])?),* $(,)?
@@ -147,7 +154,7 @@ macro_rules! wire {
             $crate::wire::tests::Defined {
                 kind: 0 $(+ $kind)?,
                 name: stringify!($name),
-                fields: &[$((stringify!($field), stringify!($ty)),)*],
+                fields: &[$((stringify!($field), stringify!($ty), 0 $(+ $max)?),)*],
             },
         )*];
     };

@@ -1,9 +1,10 @@
 //! Messages between two servers.
 
 use super::chat::MemberState;
-use super::{Fixed64, Seq, wire, wire_enum};
+use super::{ADDRESS_BYTES_MAX, Fixed64, Seq, VECTOR_PAIRS_MAX, wire, wire_enum};
 use crate::hash::ClusterKey;
 use crate::ids::{Clock, Origin, OriginRef, ServerId, SessionId, Tag};
+use crate::names::NAME_BYTES_MAX;
 
 wire_enum! {
     /// What a server does now.
@@ -32,7 +33,7 @@ wire! {
         /// Its id.
         server: ServerId,
         /// Its advertised address.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
         /// Its latest origin, as far as the sender knows; incarnation 0 when it knows of none.
         origin: Origin,
         /// How it stands.
@@ -48,7 +49,7 @@ wire! {
         /// Its present origin.
         origin: Origin,
         /// Its advertised address.
-        address: &'a str,
+        address: &'a str[..=ADDRESS_BYTES_MAX],
         /// The cluster's id as it knows it.
         cluster_id: Tag,
         /// When that cluster was founded: the earliest wins where two meet.
@@ -72,13 +73,13 @@ wire! {
         /// Whether another part follows.
         more: bool,
         /// Per origin: the highest number held without a gap, and the rolling hash there.
-        held: Seq<'a, (Origin, u64, Tag)>,
+        held: Seq<'a, (Origin, u64, Tag)>[..=VECTOR_PAIRS_MAX],
     }
 
     /// The sender holds (persisted, showable) these now. Sent after each batch.
     [0x52] Have<'a> {
         /// Per origin, by the sender's references.
-        held: Seq<'a, (OriginRef, u64)>,
+        held: Seq<'a, (OriginRef, u64)>[..=VECTOR_PAIRS_MAX],
     }
 
     /// A sign of life, every 150 ms.
@@ -162,7 +163,7 @@ wire! {
         /// When the topic was set; 0 when it never was.
         topic_clock: Clock,
         /// Who set it.
-        topic_by: &'a str,
+        topic_by: &'a str[..=NAME_BYTES_MAX],
     }
 
     /// A newcomer is about to be sent to the listener: keep a place for five seconds.

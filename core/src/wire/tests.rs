@@ -7,10 +7,13 @@ use alloc::{format, vec};
 
 use super::entry::{self, Portable, flags};
 use super::hello::{Role, Transport};
-use super::{Field, Reader, Reason, WireError, chat, hello, peer, reencode};
+use super::{Field, Fixed64, Message, Reader, Reason, Seq, WireError, chat, hello, peer, reencode};
+use crate::Limits;
+use crate::archive::{Archive, NewEntry};
 use crate::framing::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use crate::hash;
-use crate::ids::SessionSecret;
+use crate::ids::{AuthorId, Clock, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag};
+use crate::names::{NAME_BYTES_MAX, ROOM_BYTES_MAX};
 
 mod golden;
 
@@ -22,8 +25,8 @@ pub(crate) struct Defined {
     /// 0 for what is no message.
     pub(crate) kind: u8,
     pub(crate) name: &'static str,
-    /// Names and types.
-    pub(crate) fields: &'static [(&'static str, &'static str)],
+    /// Names, types, and the most items or bytes: 0 for no other bound than the frame.
+    pub(crate) fields: &'static [(&'static str, &'static str, usize)],
 }
 
 /// The name of a field and its bytes.
@@ -130,13 +133,14 @@ fn hold(
 }
 
 /// A type of the source as the document writes it.
-fn type_in_words(ty: &str) -> String {
+fn type_in_words(ty: &str, max: usize) -> String {
     let ty: String = ty.chars().filter(|c| !c.is_whitespace()).collect();
     let ty = ty.replace("&'astr", "text").replace("<'a>", "").replace(',', ", ");
-    match ty.strip_prefix("Seq<'a, ").and_then(|rest| rest.strip_suffix('>')) {
+    let ty = match ty.strip_prefix("Seq<'a, ").and_then(|rest| rest.strip_suffix('>')) {
         Some(item) => format!("list of {item}"),
         None => ty,
-    }
+    };
+    if max == 0 { ty } else { format!("{ty}, ≤ {max}") }
 }
 
 #[test]
@@ -148,8 +152,11 @@ fn the_document_has_every_struct_with_its_fields_in_their_order() {
             .map(|(name, rest)| (name.to_string(), rest))
             .map(|(name, rest)| (name, rest.split(" |").next().unwrap_or("").to_string()))
             .collect();
-        let fields: Vec<_> =
-            defined.fields.iter().map(|(name, ty)| (name.to_string(), type_in_words(ty))).collect();
+        let fields: Vec<_> = defined
+            .fields
+            .iter()
+            .map(|(name, ty, max)| (name.to_string(), type_in_words(ty, *max)))
+            .collect();
         assert_eq!(rows, fields, "the table of {} in PROTOCOL.md", defined.name);
     }
 }
@@ -219,7 +226,10 @@ fn the_document_has_the_constants() {
     for line in [
         format!("| longest frame | {FRAME_BYTES_MAX} bytes |"),
         format!("| longest frame before the welcome | {HELLO_BYTES_MAX} bytes |"),
+        format!("| most pairs in a vector | {} |", super::VECTOR_PAIRS_MAX),
         format!("| most pairs in an `after` | {} |", entry::AFTER_PAIRS_MAX),
+        format!("| longest address | {} bytes |", super::ADDRESS_BYTES_MAX),
+        format!("| longest name of a cluster | {} bytes |", hello::CLUSTER_BYTES_MAX),
         format!("| version | {}.{} |", super::VERSION_MAJOR, super::VERSION_MINOR),
         format!("| `{}` | FINAL |", flags::FINAL),
         format!("| `{}` | REPLAY |", flags::REPLAY),
@@ -246,15 +256,50 @@ fn the_document_has_the_hashes() {
 }
 
 #[test]
-fn an_after_of_more_pairs_than_allowed_is_refused() {
-    let pairs = vec![(crate::ids::OriginRef(1), 1); entry::AFTER_PAIRS_MAX + 1];
-    for (count, expected) in [(1, Err(WireError::BadValue)), (0, Ok(()))] {
-        let after = super::Seq::new(&pairs[..entry::AFTER_PAIRS_MAX + count]);
-        let say = chat::Say { number: 1, scope: entry::Scope::Room("#all"), after, body: "x" };
-        let mut payload = Vec::new();
-        say.put(&mut payload);
-        assert_eq!(reencode(0x11, &payload, &mut Vec::new()), Some(expected));
+fn the_document_has_the_hashes_of_an_archive() {
+    let mut archive = Archive::new(1 << 20, 8, 8);
+    let (origin, _) = archive.define_origin(golden::HERE).expect("a place");
+    let Portable { clock, author, author_number, name, body, .. } = golden::PORTABLE;
+    archive.insert(&NewEntry {
+        origin,
+        number: 1,
+        clock,
+        author,
+        author_number,
+        name,
+        scope: golden::TALK,
+        after: &[],
+        body,
+        tag: Tag::default(),
+    });
+    for (what, value) in [
+        ("rolling hash of the origin", archive.rolling(origin).to_string()),
+        ("vector hash", format!("{:016x}", archive.vector_hash())),
+        ("digest of the archive", archive.digest(&[b"#all\0\0"]).to_string()),
+    ] {
+        let line = format!("| {what} | `{value}` |");
+        assert!(PROTOCOL.contains(&line), "PROTOCOL.md lacks: {line}");
     }
+}
+
+#[test]
+fn a_list_or_a_text_of_more_than_allowed_is_refused() {
+    let pairs = vec![(OriginRef(1), 1); entry::AFTER_PAIRS_MAX + 1];
+    let address = "a".repeat(super::ADDRESS_BYTES_MAX + 1);
+    for (more, expected) in [(1, Err(WireError::BadValue)), (0, Ok(()))] {
+        let after = Seq::new(&pairs[..entry::AFTER_PAIRS_MAX + more]);
+        let say = chat::Say { number: 1, scope: entry::Scope::Room("#all"), after, body: "x" };
+        let address = &address[..super::ADDRESS_BYTES_MAX + more];
+        let forget = chat::Forget { request: 1, address };
+        assert_eq!(read_again(&say), expected);
+        assert_eq!(read_again(&forget), expected);
+    }
+}
+
+fn read_again<'a, M: Message<'a>>(message: &M) -> Result<(), WireError> {
+    let mut payload = Vec::new();
+    message.put(&mut payload);
+    reencode(M::KIND, &payload, &mut Vec::new()).expect("a known kind")
 }
 
 #[test]
@@ -271,25 +316,73 @@ fn a_talk_is_read_in_one_form_only() {
 }
 
 #[test]
-fn the_greatest_entry_that_may_be_said_can_be_handed_back_in_one_frame() {
-    use crate::ids::{AuthorId, Clock, Origin, SessionId, Tag};
-    let limits = crate::Limits::default();
-    let pairs = vec![(Origin::default(), u64::MAX); entry::AFTER_PAIRS_MAX];
+fn whatever_the_limits_allow_fits_a_frame() {
+    let limits = Limits::default();
+    let name = "n".repeat(NAME_BYTES_MAX);
+    let room = "r".repeat(ROOM_BYTES_MAX);
+    let address = "a".repeat(super::ADDRESS_BYTES_MAX);
+    let rooms = vec![&room[..]; limits.rooms_per_session_max as usize];
+    let vector = vec![(Origin::default(), u64::MAX); super::VECTOR_PAIRS_MAX];
+    let ranges = vec![(Origin::default(), u64::MAX, u64::MAX); super::VECTOR_PAIRS_MAX];
+    let indexes = vec![u64::MAX; limits.unacknowledged_max as usize];
+    let partial = chat::Partial { room: &room, seen: Seq::default() };
+    let partial = vec![partial; limits.rooms_per_session_max as usize];
+    let record = peer::MemberRecord {
+        server: ServerId(0),
+        address: &address,
+        origin: Origin::default(),
+        state: chat::MemberState::Lost,
+        version: u64::MAX,
+    };
+    let members = vec![record; limits.members_max as usize + 1];
+    fits(&chat::Attach {
+        secret: SessionSecret([0; 16]),
+        process: Fixed64(0),
+        attachment: u32::MAX,
+        intent: chat::Intent::Resume,
+        name: &name,
+        reservation: Fixed64(0),
+        hops: u8::MAX,
+        author_number: u64::MAX,
+        rooms: Seq::new(&rooms),
+        seen: Seq::new(&vector),
+        partial: Seq::new(&partial),
+    });
+    fits(&chat::Attached {
+        session: SessionId(0),
+        name: &name,
+        intent: chat::Intent::Resume,
+        author_number: u64::MAX,
+        ma: u64::MAX,
+        mt: u64::MAX,
+        cut: Seq::new(&vector),
+        rooms: Seq::new(&rooms),
+    });
+    fits(&chat::Want { ranges: Seq::new(&ranges) });
+    fits(&chat::Ack { first: u64::MAX, copies: 0, durable: true, indexes: Seq::new(&indexes) });
+    fits(&peer::Members { members: Seq::new(&members) });
     let body = "b".repeat(limits.body_bytes_max as usize);
-    let name = "n".repeat(crate::names::NAME_BYTES_MAX);
-    let (low, high) = (SessionId(1), SessionId(2));
-    let entry = Portable {
+    let entry = greatest_entry(&vector[..entry::AFTER_PAIRS_MAX], &name, &body);
+    fits(&chat::Return { entry, tag: Tag::default() });
+    assert!(limits.origins_max as usize <= super::VECTOR_PAIRS_MAX, "one vector holds them all");
+}
+
+fn fits<'a, M: Message<'a>>(message: &M) {
+    let mut frame = Vec::new();
+    message.put_frame(&mut frame);
+    assert!(frame.len() <= FRAME_BYTES_MAX);
+}
+
+fn greatest_entry<'a>(after: &'a [(Origin, u64)], name: &'a str, body: &'a str) -> Portable<'a> {
+    Portable {
         origin: Origin::default(),
         number: u64::MAX,
         clock: Clock(u64::MAX),
         author: AuthorId::default(),
         author_number: u64::MAX,
-        name: &name,
-        scope: entry::Scope::Talk { low, high, other: &name },
-        after: super::Seq::new(&pairs),
-        body: &body,
-    };
-    let mut frame = Vec::new();
-    super::Message::put_frame(&chat::Return { entry, tag: Tag::default() }, &mut frame);
-    assert!(frame.len() <= limits.frame_bytes_max as usize, "{} bytes", frame.len());
+        name,
+        scope: entry::Scope::Talk { low: SessionId(1), high: SessionId(2), other: name },
+        after: Seq::new(after),
+        body,
+    }
 }

@@ -1,6 +1,8 @@
 //! What a client is started with, and how that can fail.
 
+use cordee_core::chat::client::{ClientLimits, Config, split_address};
 use cordee_core::ids::SessionSecret;
+use cordee_core::names;
 use cordee_core::wire::Reason;
 
 /// What a client is started with.
@@ -48,7 +50,39 @@ impl ChatConfig {
             reset: false,
         })
     }
+
+    /// The machine's configuration, when this one makes sense.
+    pub(super) fn checked(self) -> Result<Config, ClientError> {
+        if self.servers.is_empty() {
+            return Err(ClientError::NoServers);
+        }
+        if let Some(bad) = self.servers.iter().find(|address| split_address(address).is_none()) {
+            return Err(ClientError::Address(bad.clone()));
+        }
+        if !self.name.is_empty() {
+            let refuse = |reason| ClientError::Name { text: self.name.clone(), reason };
+            names::user_key(&self.name).map_err(refuse)?;
+        }
+        let normalise = |room: &String| {
+            names::room(room).map_err(|reason| ClientError::Name { text: room.clone(), reason })
+        };
+        Ok(Config {
+            rooms: self.rooms.iter().map(normalise).collect::<Result<_, _>>()?,
+            cluster: self.cluster,
+            servers: self.servers,
+            name: self.name,
+            secret: self.secret,
+            process: self.process,
+            // A client that died may have attached more often than it could write down.
+            attachment: self.attachment.saturating_add(ATTACHMENTS_UNWRITTEN),
+            reset: self.reset,
+            limits: ClientLimits::default(),
+        })
+    }
 }
+
+/// Attachments that a client may have made and not stored.
+const ATTACHMENTS_UNWRITTEN: u32 = 64;
 
 /// Draws a session's secret from the system's random source.
 ///

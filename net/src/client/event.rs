@@ -1,9 +1,9 @@
 //! What a client hears.
 
-use std::fmt;
 use std::sync::Arc;
 
-use cordee_core::ids::{AuthorId, Clock, SessionId};
+use cordee_core::chat::client::{MessageId, Target};
+use cordee_core::ids::{Clock, SessionId};
 use cordee_core::wire::Reason;
 pub use cordee_core::wire::chat::MemberState;
 
@@ -21,20 +21,12 @@ pub enum Scope {
     },
 }
 
-/// What makes a message unique in the cluster: who wrote it, and the author's own count.
-/// Displayed as three numbers in hexadecimal with `-` between them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct MessageId {
-    /// Who wrote it.
-    pub author: AuthorId,
-    /// The author's count, from 1.
-    pub number: u64,
-}
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AuthorId { session, process } = self.author;
-        write!(f, "{session}-{process:016x}-{:x}", self.number)
+impl From<&Scope> for Target {
+    fn from(scope: &Scope) -> Target {
+        match scope {
+            Scope::Room(room) => Target::Room(room.to_string()),
+            Scope::Talk { name, .. } => Target::User(name.to_string()),
+        }
     }
 }
 
@@ -145,9 +137,11 @@ pub enum Event {
         reference: u64,
         /// Unique in the cluster.
         id: MessageId,
-        /// Its place in the canonical order of its room or talk, from 1.
+        /// Its place in the canonical order of its room or talk, from 1; 0 when only a server knew
+        /// that which died before it could say so.
         index: u64,
-        /// How many servers hold it.
+        /// How many servers hold it; 1 when that was learned from the archive, after the server
+        /// that took it in had died.
         copies: u8,
         /// Whether it is synced to disk.
         durable: bool,

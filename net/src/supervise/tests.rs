@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
@@ -154,38 +155,6 @@ fn a_second_order_kills_at_once() {
     supervisor.kill();
     supervisor.wait();
     wait_for_end(pid);
-}
-
-#[test]
-fn delays_double_and_begin_again_after_a_healthy_life() {
-    let policy = Policy::default();
-    let mut restarts = Restarts::new(&policy, 1);
-    let short = Duration::from_secs(1);
-    let roughly = |delay: Option<Duration>, ms: u64| {
-        let delay = delay.expect("not given up").as_millis() as u64;
-        assert!(delay.abs_diff(ms) <= ms / 5, "{delay} ms, not {ms}");
-    };
-    assert_eq!(restarts.after_death(short, true), Some(Duration::ZERO));
-    for ms in [50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000, 5_000] {
-        roughly(restarts.after_death(short, true), ms);
-    }
-    assert_eq!(restarts.after_death(policy.healthy, true), Some(Duration::ZERO));
-    roughly(restarts.after_death(short, true), 50);
-}
-
-#[test]
-fn only_deaths_before_ready_and_in_a_row_lead_to_giving_up() {
-    let mut restarts = Restarts::new(&Policy::default(), 1);
-    for _ in 0..3 {
-        for _ in 0..9 {
-            assert!(restarts.after_death(Duration::ZERO, false).is_some());
-        }
-        assert!(restarts.after_death(Duration::ZERO, true).is_some());
-    }
-    for _ in 0..9 {
-        assert!(restarts.after_death(Duration::from_secs(60), false).is_some());
-    }
-    assert_eq!(restarts.after_death(Duration::from_secs(60), false), None);
 }
 
 /// Binds as a server does: std sets `SO_REUSEADDR`. Another test may be about to run a program, and

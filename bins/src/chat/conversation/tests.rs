@@ -104,16 +104,7 @@ fn a_name_is_wanted_only_while_nobody_let_the_user_in() {
         attachment: 1,
     });
     assert_eq!((state.name.as_str(), state.server.is_some()), ("bob", true));
+    assert!(state.open.is_empty(), "the connection is the answer");
     state.heard(&error(7, Reason::NameTaken));
     assert!(!state.wants_name, "another name was refused, this one stays");
-}
-
-#[test]
-fn lists_that_come_unasked_are_news_only_once() {
-    let mut state = state();
-    let users = |reference| Event::Users { reference, users: Vec::new() };
-    assert!(!state.heard(&users(0)).again);
-    assert!(state.heard(&users(0)).again);
-    let asked = state.heard(&users(5));
-    assert!(asked.asked && !asked.again);
 }

@@ -96,9 +96,8 @@ impl ChatServer {
         }
         self.claims.next += 1;
         let id = self.claims.next;
-        for peer in self.linked_conns() {
-            self.send(peer, &Claim { claim: id, session, name, clock }, out);
-        }
+        let claim = Claim { claim: id, session, name, clock };
+        self.for_each_link(|server, peer| server.send(peer, &claim, out));
         let name = name.to_string();
         let pending = Pending { conn, session, key, name, clock, purpose, voters };
         self.claims.pending.insert(id, pending);

@@ -102,6 +102,8 @@ pub(super) struct Attached {
     pub(super) backfills: VecDeque<Backfill>,
     /// Accepted and not acknowledged, in the author's order.
     pub(super) unacknowledged: VecDeque<Unacknowledged>,
+    /// Whether it is on the list of those that wait for acknowledgements.
+    pub(super) is_acknowledging: bool,
     pub(super) search: Option<Search>,
     /// A new name that is being claimed, and the request to answer.
     pub(super) renaming: Option<u64>,

@@ -201,18 +201,17 @@ impl ChatServer {
 
     /// Acknowledges whatever is safe by now.
     pub(super) fn acknowledge_all(&mut self, out: &mut Outbox<Effect>) {
-        let waiting: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| {
-                conn.attached().is_some_and(|attached| !attached.unacknowledged.is_empty())
+        let mut waiting = core::mem::take(&mut self.acknowledging);
+        waiting.retain(|id| {
+            while self.acknowledge(*id, out) {}
+            self.unpause_if_drained(*id, out);
+            let attached = self.conns.get_mut(*id).and_then(|conn| conn.attached_mut());
+            attached.is_some_and(|attached| {
+                attached.is_acknowledging = !attached.unacknowledged.is_empty();
+                attached.is_acknowledging
             })
-            .map(|(id, _)| id)
-            .collect();
-        for id in waiting {
-            while self.acknowledge(id, out) {}
-            self.unpause_if_drained(id, out);
-        }
+        });
+        self.acknowledging = waiting;
     }
 
     /// Acknowledges a run of messages of one client. Returns whether there may be another run.
@@ -303,6 +302,7 @@ impl ChatServer {
         if behind && !conn.paused.any() {
             out.push(Effect::Pause { conn: id });
         }
+        self.paused += u32::from(behind && !conn.paused.backlog);
         conn.paused.backlog |= behind;
     }
 
@@ -313,6 +313,7 @@ impl ChatServer {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.paused.backlog {
             conn.paused.backlog = false;
+            self.paused -= 1;
             if !conn.paused.any() {
                 out.push(Effect::Unpause { conn: id });
             }
@@ -321,7 +322,7 @@ impl ChatServer {
 
     /// After storage has caught up, whoever was paused for its sake is read again.
     pub(super) fn unpause_all_behind(&mut self, out: &mut Outbox<Effect>) {
-        if self.storage.bytes > self.limits().unpersisted_bytes_max / 2 {
+        if self.paused == 0 || self.storage.bytes > self.limits().unpersisted_bytes_max / 2 {
             return;
         }
         let paused: Vec<ConnId> =

@@ -1,10 +1,11 @@
 //! How a message becomes an entry, and an entry is shown.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::conn::{Unacknowledged, at, raise};
 use super::{ChatServer, Effect};
-use crate::archive::{EntryId, NewEntry};
+use crate::archive::{Archive, EntryId, NewEntry};
 use crate::hash;
 use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ScopeRef, SessionId, Tag};
 use crate::log::{Audience, Item};
@@ -13,10 +14,6 @@ use crate::time::Time;
 use crate::wire::chat::{Failed, Say};
 use crate::wire::entry::{Portable, Scope};
 use crate::wire::{Field, Reader, Reason, Seq, WireError};
-
-/// The most pairs that an entry's `after` may list: one for each origin that its author can have
-/// heard of since its last message.
-const AFTER_PAIRS_MAX: usize = 256;
 
 impl ChatServer {
     pub(super) fn on_say(
@@ -53,6 +50,9 @@ impl ChatServer {
         if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
             let unacknowledged = Unacknowledged { author_number: say.number, origin, number };
             attached.unacknowledged.push_back(unacknowledged);
+            if !core::mem::replace(&mut attached.is_acknowledging, true) {
+                self.acknowledging.push(conn);
+            }
         }
         self.soon.acknowledge = true;
         self.pause_if_behind(conn, out);
@@ -98,9 +98,6 @@ impl ChatServer {
         say: &Say<'_>,
         out: &mut Outbox<Effect>,
     ) -> Result<EntryId, Reason> {
-        if say.after.len() > AFTER_PAIRS_MAX {
-            return Err(Reason::BadRequest);
-        }
         let mut after = Vec::new();
         for (origin, number) in say.after {
             if !self.archive.has_origin(origin) || number > self.archive.shown(origin) {
@@ -111,13 +108,12 @@ impl ChatServer {
                 after.push((origin, number));
             }
         }
-        let attached = self.conns.get(conn).and_then(|conn| conn.attached());
-        let name = attached.map_or_else(Default::default, |attached| attached.name.clone());
+        let name = self.take_name(conn);
         let scope = match say.scope {
             Scope::Talk { low, high, .. } => {
                 let other = if author.session == low { high } else { low };
                 let name = self.roster.get(other).map_or("", |record| record.name.as_str());
-                Some((low, high, alloc::string::String::from(name)))
+                Some((low, high, String::from(name)))
             }
             Scope::Room(_) => None,
         };
@@ -127,7 +123,17 @@ impl ChatServer {
         };
         self.stats.accepted += 1;
         let said = Said { author, author_number: say.number, name: &name, scope, body: say.body };
-        Ok(self.append_own(now, &said, after, out))
+        let row = self.append_own(now, &said, after, out);
+        if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
+            attached.name = name;
+        }
+        Ok(row)
+    }
+
+    /// Borrows the name that a client writes under: copying it would allocate at every message.
+    fn take_name(&mut self, conn: ConnId) -> String {
+        let attached = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut());
+        attached.map_or_else(String::new, |attached| core::mem::take(&mut attached.name))
     }
 
     /// Makes an entry of our own origin and shows it.
@@ -333,8 +339,7 @@ impl ChatServer {
     fn is_believable(&self, origin: OriginRef, entry: &Portable<'_>) -> bool {
         let last = self.waiting.last_clock(origin).unwrap_or(self.archive.origin_clock(origin));
         entry.clock > last
-            && entry.after.len() <= AFTER_PAIRS_MAX
-            && entry.body.len() + entry.name.len() <= 2 * self.limits().frame_bytes_max as usize / 3
+            && Archive::fits_portable(entry)
             && self.archive.may_follow(&entry.author, entry.author_number)
     }
 

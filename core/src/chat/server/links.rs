@@ -376,6 +376,7 @@ impl ChatServer {
         peer.stage = Stage::Linked;
         peer.held_at_link = peer.held.clone();
         peer.push = Some(Push { origin: own, next: peer.holds(own) + 1, last, position });
+        self.peers.push(id);
         self.stats.linked += 1;
         self.soon.plan_pulls = true;
         self.soon.acknowledge = true;
@@ -409,6 +410,7 @@ impl ChatServer {
             return;
         }
         self.links.remove(&peer.server);
+        self.peers.retain(|other| *other != id);
         self.members.redial(peer.server, now);
         self.voter_lost(now, peer.server, out);
         self.pulls.clear();
@@ -462,9 +464,8 @@ impl ChatServer {
     pub(super) fn tell_members(&mut self, out: &mut Outbox<Effect>) {
         let members = self.member_records();
         let records: Vec<MemberRecord<'_>> = members.iter().map(OwnedMember::wire).collect();
-        for id in self.linked_conns() {
-            self.send(id, &Members { members: Seq::new(&records) }, out);
-        }
+        let members = Members { members: Seq::new(&records) };
+        self.for_each_link(|server, peer| server.send(peer, &members, out));
         self.tell_servers(out);
     }
 

@@ -91,6 +91,13 @@ pub struct ChatServer {
     sessions: BTreeMap<SessionId, ConnId>,
     /// The link to each server.
     links: BTreeMap<ServerId, ConnId>,
+    /// Those of them that stand.
+    peers: Vec<ConnId>,
+    /// Clients with messages that are not acknowledged yet, and clients about to attach.
+    acknowledging: Vec<ConnId>,
+    attaching: Vec<ConnId>,
+    /// Connections that are not read because of what is queued for them.
+    paused: u32,
     members: Members,
     roster: Roster,
     rooms: Rooms,
@@ -116,6 +123,7 @@ pub struct ChatServer {
     // Buffers that are used again and again.
     scratch: Vec<u64>,
     portable: Vec<u8>,
+    news: Vec<(OriginRef, u64)>,
 }
 
 /// Which cluster this is. Where two meet, the one founded first stays.
@@ -257,6 +265,10 @@ impl ChatServer {
             pending: 0,
             sessions: BTreeMap::new(),
             links: BTreeMap::new(),
+            peers: Vec::new(),
+            acknowledging: Vec::new(),
+            attaching: Vec::new(),
+            paused: 0,
             members,
             roster: Roster::default(),
             rooms: Rooms::new(limits.rooms_max),
@@ -276,6 +288,7 @@ impl ChatServer {
             drained: false,
             scratch: Vec::new(),
             portable: Vec::new(),
+            news: Vec::new(),
             config,
         }
     }
@@ -450,6 +463,7 @@ impl ChatServer {
     /// A connection is no more: whatever hung on it is let go.
     fn lost(&mut self, conn: ConnId, out: &mut Outbox<Effect>) {
         let Some(gone) = self.conns.remove(conn) else { return };
+        self.paused -= u32::from(gone.paused.backlog);
         match gone.phase {
             Phase::Pending => self.pending -= 1,
             Phase::Dialled(dial) => self.members.dial_ended(dial, None, self.now, &mut self.prng),
@@ -459,17 +473,17 @@ impl ChatServer {
         }
     }
 
-    /// The connections of all linked peers.
+    /// The links that stand.
     fn linked_peers(&self) -> impl Iterator<Item = (ConnId, &conn::Peer)> {
-        self.links
-            .values()
-            .filter_map(|conn| self.conns.get(*conn)?.peer().map(|peer| (*conn, peer)))
-            .filter(|(_, peer)| peer.is_linked())
+        self.peers.iter().filter_map(|conn| self.conns.get(*conn)?.peer().map(|peer| (*conn, peer)))
     }
 
-    /// The connections of all linked peers, to send to them meanwhile.
-    fn linked_conns(&self) -> Vec<ConnId> {
-        self.linked_peers().map(|(conn, _)| conn).collect()
+    /// Does something for every link that stands. Links neither come nor go meanwhile.
+    fn for_each_link(&mut self, mut each: impl FnMut(&mut Self, ConnId)) {
+        for at in 0..self.peers.len() {
+            let conn = self.peers[at];
+            each(self, conn);
+        }
     }
 
     fn scope_of_room(&mut self, room: &str) -> ScopeRef {
@@ -562,6 +576,12 @@ impl ChatServer {
             let attached = attached.expect("a session's connection is attached");
             assert_eq!(attached.session, *session);
         }
+        for conn in &self.peers {
+            let peer = self.conns.get(*conn).and_then(Conn::peer).expect("a link's peer");
+            assert!(peer.is_linked() && self.links.get(&peer.server) == Some(conn));
+        }
+        let paused = self.conns.iter().filter(|(_, conn)| conn.paused.backlog).count();
+        assert_eq!(paused as u32, self.paused, "connections that are not read are counted");
         for (server, conn) in &self.links {
             let peer = self.conns.get(*conn).and_then(Conn::peer).expect("a link's peer");
             assert_eq!(peer.server, *server);

@@ -94,11 +94,11 @@ impl ChatServer {
 
     fn relay(&mut self, session: SessionId, from: Option<ConnId>, out: &mut Outbox<Effect>) {
         let Some(record) = self.roster.get(session).cloned() else { return };
-        for conn in self.linked_conns() {
-            if Some(conn) != from {
-                roster::with_wire(session, &record, |wire| self.send(conn, wire, out));
+        self.for_each_link(|server, peer| {
+            if Some(peer) != from {
+                roster::with_wire(session, &record, |wire| server.send(peer, wire, out));
             }
-        }
+        });
     }
 
     fn publish_change(
@@ -264,11 +264,11 @@ impl ChatServer {
             let set = TopicSet { room: name, topic: &room.topic, by: &room.topic_by };
             self.publish(scope, &set, out);
         }
-        for conn in self.linked_conns() {
-            if Some(conn) != from {
-                self.send_room_record(conn, name, &room, out);
+        self.for_each_link(|server, peer| {
+            if Some(peer) != from {
+                server.send_room_record(peer, name, &room, out);
             }
-        }
+        });
         true
     }
 

@@ -206,8 +206,8 @@ impl ChatServer {
 
     /// Asks for what others hold and we lack, unless its origin is about to push it.
     pub(super) fn plan_pulls(&mut self, now: Time, out: &mut Outbox<Effect>) {
-        let origins: Vec<(OriginRef, Origin)> = self.archive.origins().collect();
-        for (reference, origin) in origins {
+        for reference in (0..self.archive.origin_count()).map(OriginRef) {
+            let origin = self.archive.origin(reference);
             let held = self.archive.shown(reference) + self.waiting.count(reference);
             let asked = self.pulls.get(&reference);
             if reference == self.own || asked.is_some_and(|again| *again > now) {
@@ -233,16 +233,14 @@ impl ChatServer {
         if pushes {
             return None;
         }
-        let sources: Vec<(ConnId, u64)> = self
-            .linked_peers()
-            .map(|(conn, peer)| (conn, peer.holds(reference)))
-            .filter(|(_, theirs)| *theirs > held)
-            .collect();
-        if sources.is_empty() {
+        let more = |peer: &&(ConnId, &Peer)| peer.1.holds(reference) > held;
+        let sources = self.linked_peers().filter(|peer| more(&peer)).count() as u64;
+        if sources == 0 {
             return None;
         }
-        let drawn = self.prng.below(sources.len() as u64) as usize;
-        Some(sources[drawn])
+        let drawn = self.prng.below(sources) as usize;
+        let (conn, peer) = self.linked_peers().filter(|peer| more(&peer)).nth(drawn)?;
+        Some((conn, peer.holds(reference)))
     }
 
     // What is held.
@@ -250,13 +248,12 @@ impl ChatServer {
     /// Tells peers what we hold that they do not know of: at once to the server that wrote it and
     /// waits for copies, to the others with the heartbeat.
     pub(super) fn tell_held(&mut self, all: bool, out: &mut Outbox<Effect>) {
-        for conn in self.linked_conns() {
-            self.tell_held_to(conn, all, out);
-        }
+        self.for_each_link(|server, peer| server.tell_held_to(peer, all, out));
     }
 
     fn tell_held_to(&mut self, id: ConnId, all: bool, out: &mut Outbox<Effect>) {
-        let mut news: Vec<(OriginRef, u64)> = Vec::new();
+        let mut news = core::mem::take(&mut self.news);
+        news.clear();
         let Some(peer) = self.conns.get(id).and_then(Conn::peer) else { return };
         for (reference, origin) in self.archive.origins() {
             let held = self.holds(reference).min(self.archive.shown(reference));
@@ -269,19 +266,18 @@ impl ChatServer {
             self.send(id, &Have { held: Seq::new(part) }, out);
         }
         if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
-            for (reference, held) in news {
+            for &(reference, held) in &news {
                 raise(&mut peer.told, reference, held);
             }
         }
+        self.news = news;
     }
 
     // Heartbeats.
 
     pub(super) fn beat_all(&mut self, now: Time, out: &mut Outbox<Effect>) {
         self.tell_held(true, out);
-        for id in self.linked_conns() {
-            self.beat_to(now, id, out);
-        }
+        self.for_each_link(|server, peer| server.beat_to(now, peer, out));
     }
 
     /// Sends a heartbeat. What we hold was told before on the same connection, so the clock in it

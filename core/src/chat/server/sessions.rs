@@ -282,6 +282,7 @@ impl ChatServer {
         let deadline = now + self.limits().resume_us_max;
         if let Some(client) = self.client_mut(id) {
             *client = Client::Awaiting(request, deadline);
+            self.attaching.push(id);
             self.go_on_attaching(now, id, out);
         }
     }
@@ -349,24 +350,19 @@ impl ChatServer {
 
     /// Clients that wait for something, whose time is up or whose wait may be over.
     pub(super) fn go_on_attaching_all(&mut self, now: Time, out: &mut Outbox<Effect>) {
-        let waiting: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| {
-                matches!(&conn.phase, Phase::Client(client)
-                    if matches!(**client, Client::Awaiting(..) | Client::Returning(..)))
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in waiting {
-            match self.client_ref(id) {
-                Some(Client::Awaiting(..)) => self.go_on_attaching(now, id, out),
+        let mut waiting = core::mem::take(&mut self.attaching);
+        waiting.retain(|id| {
+            match self.client_ref(*id) {
+                Some(Client::Awaiting(..)) => self.go_on_attaching(now, *id, out),
                 Some(Client::Returning(_, deadline)) if now >= *deadline => {
-                    self.close(id, Reason::HelloTimeout, out);
+                    self.close(*id, Reason::HelloTimeout, out);
                 }
                 _ => {}
             }
-        }
+            matches!(self.client_ref(*id), Some(Client::Awaiting(..) | Client::Returning(..)))
+        });
+        waiting.append(&mut self.attaching);
+        self.attaching = waiting;
     }
 
     /// Attaches the session: states its standing to all, answers, and begins to send.
@@ -430,6 +426,7 @@ impl ChatServer {
             feed: Feed::CatchUp { catch_up, position, mt, mt_then },
             backfills,
             unacknowledged: VecDeque::new(),
+            is_acknowledging: false,
             search: None,
             renaming: None,
         };

@@ -214,7 +214,7 @@ impl ChatServer {
             state: MemberState::Left,
             version: now.0.max(1),
         };
-        for id in self.linked_conns() {
+        for id in self.peers.clone() {
             self.send(id, &Members { members: Seq::new(&[record]) }, out);
             self.close(id, Reason::Goodbye, out);
         }

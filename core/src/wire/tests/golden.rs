@@ -15,13 +15,14 @@ const ADA: SessionId = SessionId(0xada0_0000_0000_0001);
 const BOB: SessionId = SessionId(0xb0b0_0000_0000_0002);
 const FIRST: ServerId = ServerId(0x1111_1111_1111_1111);
 const SECOND: ServerId = ServerId(0x2222_2222_2222_2222);
-const HERE: Origin = Origin { server: FIRST, incarnation: 3, nonce: 0xaaaa_aaaa_aaaa_aaaa };
+pub(super) const HERE: Origin =
+    Origin { server: FIRST, incarnation: 3, nonce: 0xaaaa_aaaa_aaaa_aaaa };
 const THERE: Origin = Origin { server: SECOND, incarnation: 1, nonce: 0xbbbb_bbbb_bbbb_bbbb };
 const BY_ADA: AuthorId = AuthorId { session: ADA, process: 0xcccc_cccc_cccc_cccc };
 /// 2026-01-01 00:00:00 UTC.
 const NEW_YEAR: Clock = Clock(1_767_225_600_000_000);
 const ALL: Scope<'static> = Scope::Room("#all");
-const TALK: Scope<'static> = Scope::Talk { low: ADA, high: BOB, other: "bob" };
+pub(super) const TALK: Scope<'static> = Scope::Talk { low: ADA, high: BOB, other: "bob" };
 const TAG: Tag = Tag([0x77; 16]);
 const CLUSTER: Tag = Tag([0x99; 16]);
 
@@ -40,7 +41,7 @@ const ENTRY: entry::Entry<'static> = entry::Entry {
     flags: flags::FINAL | flags::REPLAY,
 };
 
-const PORTABLE: entry::Portable<'static> = entry::Portable {
+pub(super) const PORTABLE: entry::Portable<'static> = entry::Portable {
     origin: HERE,
     number: 7,
     clock: NEW_YEAR,

@@ -117,12 +117,13 @@ impl<N: Node> Hub<N> {
         let Some(orders) = self.orders_of(conn) else { return };
         let sent = orders.put(send);
         // What goes to one connection in a row is one command.
-        if let Some(Command::Send { conn: last, bytes, notify }) = orders.commands.last_mut() {
-            if *last == conn && bytes.end == sent.start {
-                bytes.end = sent.end;
-                *notify |= send_notify;
-                return;
-            }
+        if let Some(Command::Send { conn: last, bytes, notify }) = orders.commands.last_mut()
+            && *last == conn
+            && bytes.end == sent.start
+        {
+            bytes.end = sent.end;
+            *notify |= send_notify;
+            return;
         }
         orders.push(Command::Send { conn, bytes: sent, notify: send_notify });
     }

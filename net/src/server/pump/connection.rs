@@ -164,11 +164,10 @@ impl Connection {
             return;
         }
         if let Some(Positioned { at: last, what: What::Bytes(before) }) = self.positioned.back_mut()
+            && *last == at
         {
-            if *last == at {
-                before.extend_from_slice(bytes);
-                return;
-            }
+            before.extend_from_slice(bytes);
+            return;
         }
         let mut own = pool.take();
         own.extend_from_slice(bytes);

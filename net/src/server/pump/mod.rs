@@ -110,6 +110,8 @@ impl Pump {
                 }
             }
             if let Some(halt) = halt {
+                // They hold shares of sockets.
+                drop(orders);
                 return self.end(halt);
             }
             if self.ready.is_empty() {
@@ -216,11 +218,11 @@ impl Pump {
     }
 
     fn make_ready(&mut self, slot: u32) {
-        if let Some(connection) = &mut self.slots[slot as usize] {
-            if connection.state == State::Idle {
-                connection.state = State::Ready;
-                self.ready.push_back(slot);
-            }
+        if let Some(connection) = &mut self.slots[slot as usize]
+            && connection.state == State::Idle
+        {
+            connection.state = State::Ready;
+            self.ready.push_back(slot);
         }
     }
 

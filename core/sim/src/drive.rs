@@ -1,0 +1,509 @@
+//! How the world drives a server: inputs in batches, effects out, the pump, faults.
+
+use cordee_core::chat::server::{DialId, Effect, Input, Source};
+use cordee_core::framing::frames;
+use cordee_core::ids::ConnId;
+use cordee_core::time::{SECOND_US, Time};
+use cordee_core::wire::Message;
+use cordee_core::wire::hello::Bye;
+use cordee_core::{Machine, Outbox};
+
+use crate::pump::{Change, Feedback, Line, Private};
+use crate::world::{CLUSTER, Cut, End, Event, World};
+
+/// An archive up to this size is checked after every step, a larger one now and then.
+const CHECKED_ROWS: u64 = 64;
+const CHECK_EVERY: u64 = 256;
+
+impl World {
+    // Faults.
+
+    /// Starts a server that is down: a new machine that knows nothing.
+    pub fn start(&mut self, node: usize) {
+        let (now, draw) = (self.now, self.draw);
+        self.nodes[node].start(now, CLUSTER, node as u64, draw);
+        self.settle(node);
+    }
+
+    /// Kills a server: it loses all it had, its connections end, perhaps with a part of what they
+    /// carried.
+    pub fn crash(&mut self, node: usize) {
+        let Some(_) = self.nodes[node].machine.take() else { return };
+        let start = self.nodes[node].starts;
+        self.nodes[node].frozen = false;
+        self.nodes[node].deferred.clear();
+        self.nodes[node].pump.lines.clear();
+        self.history.on_wipe((node, start));
+        for wire in 0..self.wires.len() {
+            for side in 0..2 {
+                let End::Node { node: other, start: then, .. } = self.wires[wire].ends[side] else {
+                    continue;
+                };
+                if (other, then) == (node, start) {
+                    self.wires[wire].ends[side] = End::Nobody;
+                    let flying = self.wires[wire].pipes[side].flying() as u64;
+                    let keep = self.draw.below("tail", &[wire as u64, self.now.0], flying + 1);
+                    self.wires[wire].pipes[side].lose_tail(keep as usize);
+                    self.finish(wire, side);
+                }
+            }
+        }
+    }
+
+    /// Stops a server's process, as by a signal: it does nothing, its connections stay.
+    pub fn freeze(&mut self, node: usize) {
+        self.nodes[node].frozen = self.nodes[node].is_up();
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&mut self, node: usize) {
+        if !core::mem::take(&mut self.nodes[node].frozen) {
+            return;
+        }
+        let deferred = core::mem::take(&mut self.nodes[node].deferred);
+        for event in deferred {
+            self.schedule(self.now, event);
+        }
+        self.nodes[node].timer = None;
+        let start = self.nodes[node].starts;
+        self.schedule(self.now, Event::Timer { node, start });
+    }
+
+    /// Cuts the network between two servers.
+    pub fn cut(&mut self, a: usize, b: usize, how: Cut) {
+        self.cuts.insert((a.min(b), a.max(b)), how);
+        for wire in self.wires_between(a, b) {
+            match how {
+                Cut::Stall => self.wires[wire].pipes.iter_mut().for_each(|p| p.stalled = true),
+                Cut::Reset => {
+                    for side in 0..2 {
+                        self.wires[wire].pipes[side].lose_tail(0);
+                        self.finish(wire, side);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the network between two servers whole again.
+    pub fn heal(&mut self, a: usize, b: usize) {
+        if self.cuts.remove(&(a.min(b), a.max(b))).is_none() {
+            return;
+        }
+        for wire in self.wires_between(a, b) {
+            for side in 0..2 {
+                self.wires[wire].pipes[side].stalled = false;
+                self.schedule(self.now, Event::Arrive { wire, side });
+            }
+        }
+    }
+
+    /// Asks a server to stop in an orderly way.
+    pub fn drain(&mut self, node: usize) {
+        if self.nodes[node].is_up() {
+            self.input(node, Input::Drain);
+            self.settle(node);
+        }
+    }
+
+    /// Heals every cut, thaws and starts every server.
+    pub fn heal_all(&mut self) {
+        let cuts: Vec<(usize, usize)> = self.cuts.keys().copied().collect();
+        for (a, b) in cuts {
+            self.heal(a, b);
+        }
+        for node in 0..self.nodes.len() {
+            self.thaw(node);
+            if !self.nodes[node].is_up() {
+                self.start(node);
+            }
+        }
+    }
+
+    fn wires_between(&self, a: usize, b: usize) -> Vec<usize> {
+        let is_between = |ends: &[End; 2]| {
+            let pair = ends.map(|end| match end {
+                End::Node { node, .. } => Some(node),
+                _ => None,
+            });
+            pair == [Some(a), Some(b)] || pair == [Some(b), Some(a)]
+        };
+        (0..self.wires.len()).filter(|wire| is_between(&self.wires[*wire].ends)).collect()
+    }
+
+    // Inputs.
+
+    fn is_current(&self, node: usize, start: u64) -> bool {
+        self.nodes[node].is_up() && self.nodes[node].starts == start
+    }
+
+    pub(crate) fn on_accept(&mut self, wire: usize) {
+        let End::Node { node, start, .. } = self.wires[wire].ends[1] else { return };
+        if !self.is_current(node, start) {
+            self.wires[wire].ends[1] = End::Nobody;
+            self.finish(wire, 1);
+            return;
+        }
+        let (now, loopback) = (self.now, self.options.loopback);
+        let address = match self.wires[wire].ends[0] {
+            End::Node { node, .. } => node as u128,
+            End::Client(client) => 1_000 + client as u128,
+            End::Raw(_) | End::Nobody => 1,
+        };
+        let hello_max = self.nodes[node].setup.limits.hello_bytes_max as usize;
+        let source = Source { address, loopback };
+        let accepted = self.with_machine(node, |machine, out| machine.accept(now, source, out));
+        match accepted {
+            Ok(conn) => {
+                self.wires[wire].ends[1] = End::Node { node, start, conn: Some(conn) };
+                let line = Line::new(wire, 1, hello_max, false);
+                self.nodes[node].pump.lines.insert(conn, line);
+                self.apply(node);
+                self.node_reads(node, conn);
+            }
+            Err(reason) => {
+                let mut bytes = Vec::new();
+                Bye { reason, retry_ms: 0, next: "", detail: "" }.put_frame(&mut bytes);
+                self.transmit(wire, 1, &bytes);
+                self.wires[wire].ends[1] = End::Nobody;
+                self.finish(wire, 1);
+            }
+        }
+        self.settle(node);
+    }
+
+    pub(crate) fn on_dialled(&mut self, node: usize, start: u64, dial: DialId, wire: usize) {
+        let now = self.now;
+        let wanted = self
+            .is_current(node, start)
+            .then(|| self.with_machine(node, |machine, out| machine.dialled(now, dial, out)));
+        let Some(Some(conn)) = wanted else {
+            self.wires[wire].ends[0] = End::Nobody;
+            return self.finish(wire, 0);
+        };
+        self.wires[wire].ends[0] = End::Node { node, start, conn: Some(conn) };
+        let frame_max = self.nodes[node].setup.limits.frame_bytes_max as usize;
+        self.nodes[node].pump.lines.insert(conn, Line::new(wire, 0, frame_max, true));
+        self.apply(node);
+        self.node_reads(node, conn);
+        if self.is_current(node, start) {
+            self.settle(node);
+        }
+    }
+
+    pub(crate) fn on_dial_failed(&mut self, node: usize, start: u64, dial: DialId) {
+        if self.is_current(node, start) {
+            self.input(node, Input::DialFailed { dial });
+            self.settle(node);
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, node: usize, start: u64) {
+        if !self.is_current(node, start) {
+            return;
+        }
+        self.nodes[node].timer = None;
+        let wall = self.nodes[node].wall(self.now);
+        self.input(node, Input::Wall(wall));
+        self.look_for_stalls(node);
+        self.settle(node);
+    }
+
+    pub(crate) fn on_persisted(&mut self, node: usize, start: u64, through: u64) {
+        if self.is_current(node, start) {
+            self.input(node, Input::Persisted { through, durable: false });
+            self.settle(node);
+        }
+    }
+
+    pub(crate) fn on_writable(&mut self, node: usize, start: u64, _conn: ConnId) {
+        if self.is_current(node, start) {
+            self.settle(node);
+        }
+    }
+
+    pub(crate) fn on_force_close(&mut self, node: usize, start: u64, conn: ConnId) {
+        if self.is_current(node, start) {
+            self.drop_line(node, conn);
+        }
+    }
+
+    /// A connection with something to send that took nothing for long.
+    fn look_for_stalls(&mut self, node: usize) {
+        let now = self.now;
+        if now.since_us(self.nodes[node].stalls_checked) < SECOND_US / 4 {
+            return;
+        }
+        self.nodes[node].stalls_checked = now;
+        let stall = self.nodes[node].setup.limits.stall_us_max;
+        let lines = &self.nodes[node].pump.lines;
+        let stalled = lines.iter().filter(|(_, line)| {
+            line.closing.is_none() && line.blocked_since.is_some_and(|at| now.since_us(at) >= stall)
+        });
+        let stalled: Vec<ConnId> = stalled.map(|(conn, _)| *conn).collect();
+        for conn in stalled {
+            self.input(node, Input::Stalled { conn });
+        }
+    }
+
+    /// A server reads what arrived on a connection, as long as it is not paused.
+    pub(crate) fn node_reads(&mut self, node: usize, conn: ConnId) {
+        let Some(line) = self.nodes[node].pump.lines.get_mut(&conn) else { return };
+        let (wire, side) = (line.wire, 1 - line.side);
+        if line.paused && line.closing.is_none() {
+            return;
+        }
+        let bytes = self.wires[wire].pipes[side].take();
+        if !bytes.is_empty() {
+            self.wake_writer(wire, side);
+            if self.is_open(node, conn) {
+                self.feed(node, conn, &bytes);
+            }
+        }
+        if self.wires[wire].pipes[side].is_over() && self.is_open(node, conn) {
+            self.input(node, Input::Closed { conn });
+            self.drop_line(node, conn);
+        }
+        if self.nodes[node].is_up() {
+            self.settle(node);
+        }
+    }
+
+    fn is_open(&self, node: usize, conn: ConnId) -> bool {
+        self.nodes[node].pump.lines.get(&conn).is_some_and(|line| line.closing.is_none())
+    }
+
+    /// Cuts bytes into frames and gives them to the machine, as a batch.
+    fn feed(&mut self, node: usize, conn: ConnId, bytes: &[u8]) {
+        let frame_max = self.nodes[node].setup.limits.frame_bytes_max as usize;
+        let mut rest = bytes;
+        loop {
+            let Some(line) = self.nodes[node].pump.lines.get_mut(&conn) else { return };
+            line.deframer.extend(core::mem::take(&mut rest));
+            let ready = match line.deframer.ready() {
+                Ok(ready) => ready.to_vec(),
+                Err(error) => return self.input(node, Input::Broken { conn, error }),
+            };
+            if ready.is_empty() {
+                break;
+            }
+            // Before the hello was accepted nothing else is looked at.
+            let count = if line.greeted { usize::MAX } else { 1 };
+            line.greeted = true;
+            line.deframer.set_frame_bytes_max(frame_max);
+            let mut taken = 0;
+            let batch: Vec<(u8, Vec<u8>)> = frames(&ready)
+                .take(count)
+                .map(|frame| {
+                    taken += frame.payload.len() + cordee_core::framing::HEADER_BYTES;
+                    (frame.kind, frame.payload.to_vec())
+                })
+                .collect();
+            line.deframer.consume(taken);
+            for (kind, payload) in &batch {
+                let frame = cordee_core::framing::Frame { kind: *kind, payload };
+                self.input(node, Input::Frame { conn, frame });
+                if !self.is_open(node, conn) {
+                    return;
+                }
+            }
+        }
+        let Some(line) = self.nodes[node].pump.lines.get_mut(&conn) else { return };
+        let begun = line.deframer.is_mid_frame();
+        if begun != core::mem::replace(&mut line.mid_frame, begun) {
+            self.input(node, Input::MidFrame { conn, begun });
+        }
+    }
+
+    fn with_machine<R>(
+        &mut self,
+        node: usize,
+        act: impl FnOnce(&mut cordee_core::chat::server::ChatServer, &mut Outbox<Effect>) -> R,
+    ) -> R {
+        let node = &mut self.nodes[node];
+        act(node.machine.as_mut().expect("it runs"), &mut node.out)
+    }
+
+    fn input(&mut self, node: usize, input: Input<'_>) {
+        let now = self.now;
+        if self.nodes[node].is_up() {
+            self.with_machine(node, |machine, out| machine.handle_input(now, input, out));
+            self.apply(node);
+        }
+    }
+
+    // Effects.
+
+    /// Fires what is due, pumps, and feeds back, until nothing is left to do. Then checks.
+    pub(crate) fn settle(&mut self, node: usize) {
+        for round in 0.. {
+            assert!(round < 10_000, "s{node} comes to no end\n{}", self.describe());
+            if !self.nodes[node].is_up() {
+                return;
+            }
+            let now = self.now;
+            self.with_machine(node, |machine, out| machine.handle_timeout(now, out));
+            self.apply(node);
+            if !self.nodes[node].is_up() || !self.pump(node) {
+                break;
+            }
+        }
+        let Some(machine) = self.nodes[node].machine.as_ref() else { return };
+        let due = machine.poll_timeout().expect("a server always waits for something");
+        assert!(due > self.now, "a deadline that is due fires or moves");
+        self.check_step(node);
+        if self.nodes[node].timer.is_none_or(|timer| due < timer || timer <= self.now) {
+            self.nodes[node].timer = Some(due);
+            let start = self.nodes[node].starts;
+            self.schedule(due, Event::Timer { node, start });
+        }
+    }
+
+    fn check_step(&mut self, node: usize) {
+        self.nodes[node].steps += 1;
+        let Some(machine) = self.nodes[node].machine.as_ref() else { return };
+        let small = machine.archive().rows() <= CHECKED_ROWS;
+        if small || self.nodes[node].steps.is_multiple_of(CHECK_EVERY) {
+            machine.check();
+        }
+        let end = self.nodes[node].pump.end();
+        for (conn, line) in &self.nodes[node].pump.lines {
+            let (Some(cursor), false) = (&line.cursor, line.visible.is_empty()) else { continue };
+            let rows = line.visible.iter().map(|scope| machine.archive().scope_rows(*scope));
+            let ma: u64 = rows.sum();
+            assert!(cursor.mt() <= ma, "s{node} {conn:?}: MT {} ≤ MA {ma}", cursor.mt());
+            if line.is_drained(end) {
+                assert_eq!(cursor.mt(), ma, "s{node} {conn:?}: MT = MA once drained");
+            }
+        }
+    }
+
+    /// Sends what the connections take. Says whether the machine was told anything.
+    fn pump(&mut self, node: usize) -> bool {
+        let conns: Vec<ConnId> = self.nodes[node].pump.lines.keys().copied().collect();
+        let mut told = false;
+        for conn in conns {
+            let (now, latency, draw) = (self.now, self.options.latency_us, self.draw);
+            let Some(line) = self.nodes[node].pump.lines.get(&conn) else { continue };
+            let (wire, side) = (line.wire, line.side);
+            let pipe = &mut self.wires[wire].pipes[side];
+            let mut arrivals: Vec<Time> = Vec::new();
+            let id = (wire * 2 + side) as u64;
+            let feedback = self.nodes[node].pump.pump(conn, now, |bytes| {
+                let took = bytes.len().min(pipe.room());
+                pipe.send(now, &bytes[..took], latency, draw, id, &mut arrivals);
+                took
+            });
+            arrivals.dedup();
+            for at in arrivals {
+                self.schedule(at, Event::Arrive { wire, side });
+            }
+            for feedback in feedback {
+                if !self.is_open(node, conn) {
+                    continue;
+                }
+                told = true;
+                match feedback {
+                    Feedback::Drained(conn, bytes) => {
+                        self.input(node, Input::Drained { conn, bytes });
+                    }
+                    Feedback::Lagged(conn, passed) => {
+                        self.input(node, Input::Lagged { conn, passed: &passed });
+                    }
+                }
+            }
+            let line = self.nodes[node].pump.lines.get(&conn);
+            if line.is_some_and(|line| line.closing.is_some() && line.is_flushed()) {
+                self.drop_line(node, conn);
+            }
+        }
+        told
+    }
+
+    /// Closes a connection for good.
+    fn drop_line(&mut self, node: usize, conn: ConnId) {
+        let Some(line) = self.nodes[node].pump.lines.remove(&conn) else { return };
+        self.wires[line.wire].ends[line.side] = End::Nobody;
+        self.wires[line.wire].pipes[1 - line.side].take();
+        self.finish(line.wire, line.side);
+    }
+
+    /// Does what the machine wants done.
+    fn apply(&mut self, node: usize) {
+        let mut out = core::mem::take(&mut self.nodes[node].out);
+        let effects: Vec<Effect> = out.effects().to_vec();
+        for effect in effects {
+            if !self.nodes[node].is_up() {
+                break;
+            }
+            self.apply_one(node, effect, &out);
+        }
+        out.clear();
+        self.nodes[node].out = out;
+        self.nodes[node].pump.end_batch();
+    }
+
+    fn apply_one(&mut self, node: usize, effect: Effect, out: &Outbox<Effect>) {
+        let start = self.nodes[node].starts;
+        let now = self.now;
+        let pump = &mut self.nodes[node].pump;
+        match effect {
+            Effect::Send { conn, bytes, notify } => {
+                let bytes = out.bytes(bytes).to_vec();
+                pump.line(conn).send(Private::Plain { bytes, notify });
+            }
+            Effect::SendStamped { conn, bytes } => {
+                let bytes = out.bytes(bytes).to_vec();
+                pump.line(conn).send(Private::Stamped { bytes });
+            }
+            Effect::SendAt { conn, at, bytes } => {
+                let bytes = out.bytes(bytes).to_vec();
+                pump.line(conn).change_at(at, Change::Send(bytes));
+            }
+            Effect::Show { conn, scope, at, mt } => {
+                pump.line(conn).change_at(at, Change::Show(scope, mt));
+            }
+            Effect::Hide { conn, scope, at, mt } => {
+                pump.line(conn).change_at(at, Change::Hide(scope, mt));
+            }
+            Effect::Follow { conn, from, peer, mt } => pump.line(conn).follow(from, peer, mt),
+            Effect::Unfollow { conn } => pump.line(conn).unfollow(),
+            Effect::Publish { frames, items } => {
+                pump.publish(out.bytes(frames), out.bytes(items));
+            }
+            Effect::Trim { before } => pump.trim(before),
+            Effect::Dial { dial, address } => {
+                let address = out.bytes(address).to_vec();
+                let is_it = |n: &crate::Node| n.setup.address.as_bytes() == address;
+                let at = now + self.options.latency_us.0;
+                let event = match self.nodes.iter().position(is_it) {
+                    Some(target) => Event::Reach { node, start, dial, target },
+                    None => Event::DialFailed { node, start, dial },
+                };
+                self.schedule(at, event);
+            }
+            Effect::Persist { sequence, bytes } => {
+                self.history.on_persist((node, start), out.bytes(bytes));
+                let (least, jitter) = self.options.persist_us;
+                let ids = [node as u64, start, sequence];
+                let takes = least + self.draw.below("persist", &ids, jitter.max(1));
+                let at = self.nodes[node].persisted.max(now + takes);
+                self.nodes[node].persisted = at;
+                self.schedule(at, Event::Persisted { node, start, through: sequence });
+            }
+            Effect::Pause { conn } => pump.line(conn).paused = true,
+            Effect::Unpause { conn } => {
+                let line = pump.line(conn);
+                line.paused = false;
+                let (wire, side) = (line.wire, 1 - line.side);
+                self.schedule(now, Event::Arrive { wire, side });
+            }
+            Effect::Close { conn, .. } => {
+                pump.line(conn).closing = Some(now);
+                let at = now + SECOND_US;
+                self.schedule(at, Event::ForceClose { node, start, conn });
+            }
+            Effect::Crash | Effect::Stopped => self.crash(node),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One server: its machine, and what a driver keeps beside it.
+
+use cordee_core::chat::server::{ChatServer, Config};
+use cordee_core::time::Time;
+use cordee_core::{Limits, Outbox, Wall};
+
+use crate::draw::Draw;
+use crate::pump::Pump;
+use crate::world::Event;
+
+/// When the world begins, on the wall: some time in 2026.
+const WALL_US: u64 = 1_780_000_000_000_000;
+
+/// What a server is started with, every time.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its address.
+    pub address: String,
+    /// Whom it looks for.
+    pub peers: Vec<String>,
+    /// Copies to be acknowledged.
+    pub copies: u8,
+    /// Whether a user may crash it.
+    pub allow_kill: bool,
+    /// How far its wall clock is ahead, in microseconds.
+    pub ahead_us: u64,
+    /// What bounds it.
+    pub limits: Limits,
+}
+
+/// One server, running or not.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) setup: Setup,
+    /// How often it was started.
+    pub(crate) starts: u64,
+    pub(crate) machine: Option<ChatServer>,
+    pub(crate) frozen: bool,
+    /// What happened while it was frozen.
+    pub(crate) deferred: Vec<Event>,
+    pub(crate) pump: Pump,
+    pub(crate) out: Outbox<cordee_core::chat::server::Effect>,
+    /// For when a timer is set.
+    pub(crate) timer: Option<Time>,
+    /// When its storage is done with what it has.
+    pub(crate) persisted: Time,
+    pub(crate) stalls_checked: Time,
+    pub(crate) steps: u64,
+}
+
+impl Node {
+    pub(crate) fn new(setup: Setup) -> Self {
+        Node {
+            setup,
+            starts: 0,
+            machine: None,
+            frozen: false,
+            deferred: Vec::new(),
+            pump: Pump::new(),
+            out: Outbox::new(),
+            timer: None,
+            persisted: Time::ZERO,
+            stalls_checked: Time::ZERO,
+            steps: 0,
+        }
+    }
+
+    /// Its machine, while it runs.
+    #[must_use]
+    pub fn machine(&self) -> Option<&ChatServer> {
+        self.machine.as_ref()
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    pub(crate) fn wall(&self, now: Time) -> Wall {
+        Wall(WALL_US + now.0 + self.setup.ahead_us)
+    }
+
+    pub(crate) fn start(&mut self, now: Time, cluster: &str, index: u64, draw: Draw) {
+        assert!(self.machine.is_none(), "it runs already");
+        self.starts += 1;
+        let mut entropy = [0; 64];
+        for (at, chunk) in entropy.chunks_mut(8).enumerate() {
+            let bits = draw.bits("entropy", &[index, self.starts, at as u64]);
+            chunk.copy_from_slice(&bits.to_be_bytes());
+        }
+        let config = Config {
+            cluster: cluster.to_owned(),
+            advertise: self.setup.address.clone(),
+            peers: self.setup.peers.clone(),
+            copies: self.setup.copies,
+            allow_kill: self.setup.allow_kill,
+            pid: index as u32,
+            incarnation: 1,
+            entropy,
+            wall: self.wall(now),
+            limits: self.setup.limits.clone(),
+        };
+        let seed = draw.bits("machine", &[index, self.starts]);
+        self.machine = Some(ChatServer::new(config, seed, now));
+        self.pump = Pump::new();
+        self.out = Outbox::new();
+        self.frozen = false;
+        self.deferred.clear();
+        self.timer = None;
+        self.persisted = now;
+    }
+}
