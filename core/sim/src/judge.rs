@@ -76,9 +76,10 @@ impl World {
     fn judge_client(&self, client: usize) {
         let seat = self.client(client);
         let name = &seat.name;
-        let node = self.alive().into_iter().find(|node| {
-            seat.attached_at() == Some(self.nodes[*node].setup.address.as_str())
-        });
+        let node = self
+            .alive()
+            .into_iter()
+            .find(|node| seat.attached_at() == Some(self.nodes[*node].setup.address.as_str()));
         let node = node.unwrap_or_else(|| panic!("{name} is nowhere\n{}", self.describe()));
         let archive = self.nodes[node].machine().expect("alive").archive();
         let mut lacking = 0;
