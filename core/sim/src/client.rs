@@ -97,6 +97,8 @@ pub enum Happened {
     Acked(u64, u8, bool, u64),
     /// How it stands: MA, MT.
     Status(u64, u64),
+    /// It goes on as another author, who says these again: number, scope, body.
+    NumberedAnew(Vec<(u64, String, String)>),
     /// It was asked to hand back that many entries.
     Wanted(u64),
 }
@@ -644,15 +646,30 @@ impl Client {
         assert!(self.has <= self.last_number, "{}: numbers never given", self.name);
         self.happened.push(Happened::Attached(self.server.clone(), self.name.clone()));
         let first = self.has + 1;
-        assert!(
-            self.queue.front().is_none_or(|own| own.number <= first),
-            "{}: {first} is expected and not kept any more",
-            self.name
-        );
+        if self.queue.front().map_or(self.last_number + 1, |own| own.number) > first {
+            return self.number_anew();
+        }
         for number in first..=self.last_number {
             self.send_own(number);
         }
         self.settle();
+    }
+
+    /// The cluster lacks messages that are not kept any more: what is not acknowledged is said
+    /// again by another author, numbered from 1.
+    fn number_anew(&mut self) {
+        self.process = cordee_core::prng::mix(self.process);
+        self.queue.retain(|own| !own.acked);
+        let mut said = Vec::new();
+        for (number, own) in (1..).zip(&mut self.queue) {
+            (own.number, own.seen) = (number, false);
+            said.push((number, own.scope.clone(), own.body.clone()));
+        }
+        self.last_number = self.queue.len() as u64;
+        (self.own_seen, self.has) = (0, 0);
+        self.happened.push(Happened::NumberedAnew(said));
+        let server = self.server.clone();
+        self.go_to(&server, 0);
     }
 
     fn send_own(&mut self, number: u64) {

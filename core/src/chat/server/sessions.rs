@@ -326,7 +326,10 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
         match self.client_ref(id) {
-            Some(Client::Returning(..)) => self.take_back(now, &back.entry, back.tag, out),
+            Some(Client::Returning(..)) => {
+                self.take_back(now, &back.entry, back.tag, out);
+                Ok(())
+            }
             _ => Err(Reason::Unexpected),
         }
     }
