@@ -102,7 +102,9 @@ impl ChatServer {
                 // More than this server showed: nobody can have seen that here.
                 return Err(Reason::BadRequest);
             }
-            if origin != self.own && number > at(&self.stable_told, origin) {
+            // What members are known to hold goes unsaid nowhere: one that nobody knows of yet, in
+            // another part of the network, may lack it.
+            if origin != self.own {
                 after.push((origin, number));
             }
         }
@@ -173,7 +175,7 @@ impl ChatServer {
         let previous = self.archive.author_number(&said.author);
         let Some(row) = self.archive.row(&said.author, previous) else { return };
         let (origin, number) = (self.archive.origin_of(row), self.archive.number_of(row));
-        if origin == self.own || number <= at(&self.stable_told, origin) {
+        if origin == self.own {
             return;
         }
         match after.iter_mut().find(|(other, _)| *other == origin) {
@@ -414,23 +416,28 @@ impl ChatServer {
         }
     }
 
-    /// A client hands back what no server holds any more: it becomes a new entry of ours.
+    /// A client hands back what no server holds any more: it becomes a new entry of ours. What no
+    /// server of this cluster ever accepted is passed over: where all servers lost all they had,
+    /// the cluster is another one, and the client goes on in it with less.
     pub(super) fn take_back(
         &mut self,
         now: Time,
         entry: &Portable<'_>,
         tag: Tag,
         out: &mut Outbox<Effect>,
-    ) -> Result<(), Reason> {
+    ) {
         let portable = out.encode(|arena| entry.put(arena));
         let genuine = |key| hash::entry_tag(key, out.bytes(portable)) == tag;
         if !genuine(&self.cluster.key.0) && !self.old_keys.iter().any(genuine) {
-            return Err(Reason::BadTag);
+            return;
         }
         let known = self.archive.find_origin(&entry.origin);
         let here = known.is_some_and(|origin| self.archive.shown(origin) >= entry.number);
-        if here || self.archive.has_row(&entry.author, entry.author_number) {
-            return Ok(());
+        if here
+            || self.archive.has_row(&entry.author, entry.author_number)
+            || !self.archive.may_follow(&entry.author, entry.author_number)
+        {
+            return;
         }
         if let Scope::Room(room) = entry.scope {
             self.know_room(room, entry.clock, out);
@@ -449,7 +456,6 @@ impl ChatServer {
             entry.clock.0.min(self.clock.wall(now) + self.limits().clock_drag_us_max),
         ));
         self.append_own(now, &said, Vec::new(), out);
-        Ok(())
     }
 }
 
