@@ -176,7 +176,7 @@ fn a_name_that_is_taken_is_asked_for_again() {
     let mut third = Client::spawn(&cluster.addresses, &["--name", "ada"], None);
     third.send_line(r#"{"say":"lost","ref":"lost"}"#);
     let done = third.finish();
-    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.status.code(), Some(1), "{done:#?}");
     assert!(done.stderr.iter().any(|line| line.ends_with("not acknowledged: lost")), "{done:?}");
     let last = done.seen.last().expect("events");
     assert_eq!((&last["code"], &last["ref"]), (&json!("not_acknowledged"), &json!("lost")));
