@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Unsaid};
@@ -161,8 +161,12 @@ impl Face for FaceTerminal {
             Phase::Connecting { spinner, .. } => spinner.finish_and_clear(),
             Phase::Editing(editing) => {
                 editing.stop.store(true, Ordering::Relaxed);
-                // The editor's end gives the terminal back as it was.
-                let _ = editing.thread.join();
+                // The editor's end gives the terminal back as it was. On one that was hung up it
+                // may never end, and there is nothing to give back.
+                let begun = Instant::now();
+                while !editing.thread.is_finished() && begun.elapsed() < EDITOR_END_WAIT {
+                    thread::sleep(Duration::from_millis(5));
+                }
             }
             Phase::Leaving => {}
         }
@@ -200,5 +204,7 @@ impl Editing {
     }
 }
 
+/// For how long the line editor may take to notice that it is over.
+const EDITOR_END_WAIT: Duration = Duration::from_secs(2);
 /// Of what arrives before there is a prompt, so many lines of each kind are shown.
 const KEPT_LINES_MAX: usize = 200;
