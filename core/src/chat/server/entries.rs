@@ -27,7 +27,7 @@ impl ChatServer {
             return Err(Reason::NotAttached);
         };
         let author = attached.author;
-        let refused = if say.number > self.archive.author_number(&author) {
+        let refused = if say.number == 0 || say.number > self.archive.author_number(&author) {
             self.refusal(conn, author, say)
         } else {
             None
