@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cordee_net::client::Target;
 use reedline::{
@@ -58,6 +59,7 @@ fn editor(conversation: &Arc<Conversation>, printer: ExternalPrinter<String>) ->
         .with_quick_completions(true)
         .with_partial_completions(true)
         .with_external_printer(printer)
+        .with_poll_interval(POLL_INTERVAL)
         .with_ansi_colors(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
         .use_bracketed_paste(true)
 }
@@ -204,6 +206,8 @@ fn suggestion(value: String, start: usize, end: usize) -> Suggestion {
 
 const MENU: &str = "names";
 const INDICATOR: &str = "> ";
+/// How often the line editor looks for lines to print.
+const POLL_INTERVAL: Duration = Duration::from_millis(40);
 /// Lines on their way to the screen.
 const PRINTER_LINES_MAX: usize = 1_024;
 /// Names shown at a time.
