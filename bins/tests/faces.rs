@@ -80,13 +80,14 @@ fn json_requests_are_answered_with_their_reference() {
     ada.send(&json!({"join": "#Ops", "ref": 1}));
     ada.send(&json!({"say": "in the room", "ref": 2}));
     ada.send(&json!({"topic": "on call: ada", "ref": 3}));
-    let joined = ada.wait_for("arrived");
+    let joined =
+        ada.wait("the room", |event| event["event"] == "arrived" && event["room"] == "#ops");
     assert_eq!(
         (&joined["name"], &joined["room"], &joined["ref"]),
         (&"ada".into(), &"#ops".into(), &1.into())
     );
     bob.wait("the room", |event| event["event"] == "room" && event["name"] == "#ops");
-    let topic = bob.wait_for("topic");
+    let topic = ada.wait_for("topic");
     assert_eq!((&topic["room"], &topic["topic"]), (&json!("#ops"), &json!("on call: ada")));
     ada.say_to("bob", "for you");
     let talk = bob.wait_for_body("for you");

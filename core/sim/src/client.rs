@@ -134,7 +134,6 @@ pub struct Client {
     deframer: Deframer,
     actions: VecDeque<Action>,
     refs: Vec<Option<Origin>>,
-    own_origin: Origin,
     seen: BTreeMap<Origin, u64>,
     /// In any scope: what a message may answer to.
     seen_any: BTreeMap<Origin, u64>,
@@ -196,7 +195,6 @@ impl Client {
             deframer: Deframer::new(FRAME_BYTES_MAX),
             actions: VecDeque::new(),
             refs: Vec::new(),
-            own_origin: Origin::default(),
             seen: BTreeMap::new(),
             seen_any: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -520,9 +518,7 @@ impl Client {
         match frame.kind {
             Entry::KIND => self.on_entry(&parse::<Entry<'_>>(payload)),
             Welcome::KIND => {
-                let welcome: Welcome<'_> = parse(payload);
-                self.own_origin = welcome.origin;
-                self.refs = vec![Some(welcome.origin)];
+                parse::<Welcome<'_>>(payload);
             }
             OriginDef::KIND => {
                 let def: OriginDef = parse(payload);
@@ -532,8 +528,9 @@ impl Client {
                 }
                 assert!(
                     self.refs[index].is_none_or(|known| known == def.origin),
-                    "{}: a reference keeps its meaning",
-                    self.name
+                    "{}: a reference keeps its meaning: {:?} {def:?}",
+                    self.name,
+                    self.refs[index]
                 );
                 self.refs[index] = Some(def.origin);
             }

@@ -27,7 +27,7 @@ fn shown(event: &Event) -> Vec<String> {
 }
 
 fn answered(event: &Event) -> Vec<String> {
-    lines(event, &Heard { asked: true, reference: None }, "me")
+    lines(event, &Heard { asked: true, ..Heard::default() }, "me")
 }
 
 #[test]

@@ -1,0 +1,346 @@
+//! Cordee: three servers under one `cordee chat-server`.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use cordee_core::framing::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, first_frame};
+use cordee_core::ids::{OriginRef, SessionSecret};
+use cordee_core::wire::chat::{
+    Ack, AskServer, Attach, CaughtUp, Failed, Intent, MemberState, Say, ServerStatus,
+};
+use cordee_core::wire::entry::{Entry, Scope};
+use cordee_core::wire::hello::{Bye, Hello, Magic, Role, Transport};
+use cordee_core::wire::{Fixed64, Message, Reader, Seq, VERSION_MAJOR, VERSION_MINOR};
+
+use crate::failure::{Context, Result, broken};
+use crate::process::{Process, free_ports, loopback};
+use crate::swarm::{Event, Line, Speaker};
+use crate::system::{SERVERS, System};
+
+/// A cluster is ended after so long, whatever happens.
+const LIFE_MAX: Duration = Duration::from_secs(300);
+/// For a cluster to come up, and for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CLUSTER: &str = "bench";
+const ROOM: Scope<'static> = Scope::Room("#all");
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says where the program is. The first call holds.
+pub(crate) fn set_program(path: &Path) {
+    PROGRAM.get_or_init(|| path.to_path_buf());
+}
+
+/// Three servers.
+#[derive(Debug)]
+pub(crate) struct Cordee {
+    ports: Vec<u16>,
+    pids: Vec<u32>,
+    clients: u64,
+    _process: Process,
+}
+
+impl System for Cordee {
+    const NAME: &'static str = "cordee";
+    type Speaker = CordeeSpeaker;
+
+    fn start(_kept: bool) -> Result<Self> {
+        let Some(program) = PROGRAM.get() else { return broken("no program") };
+        let ports = free_ports(SERVERS as u16)?;
+        let arguments = [
+            "chat-server".to_string(),
+            "-p".to_string(),
+            ports[0].to_string(),
+            "--servers".to_string(),
+            SERVERS.to_string(),
+            "--cluster".to_string(),
+            CLUSTER.to_string(),
+            "--limit".to_string(),
+            "10000".to_string(),
+        ];
+        let process = Process::start(program, arguments, LIFE_MAX)?;
+        let pids = await_links(&ports)?;
+        Ok(Cordee { ports, pids, clients: 0, _process: process })
+    }
+
+    fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    fn subscriber(&mut self, server: usize) -> Result<Line<CordeeSpeaker>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut talk = self.attach(server)?;
+            match talk.await_frame(CaughtUp::KIND, |_| Ok(())) {
+                Ok(()) => return Ok(talk.into_line()),
+                // A server that has just linked takes nobody before it holds what the others do.
+                Err(failure) if Instant::now() > end => return Err(failure),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    fn publisher(&mut self, server: usize) -> Result<Line<CordeeSpeaker>> {
+        self.subscriber(server)
+    }
+
+    fn keeper(&mut self) -> Result<Line<CordeeSpeaker>> {
+        // They are all equal.
+        self.subscriber(0)
+    }
+
+    fn newcomer(&mut self, server: usize) -> Result<Line<CordeeSpeaker>> {
+        Ok(self.attach(server)?.into_line())
+    }
+
+    fn kept(&mut self) -> Result<u64> {
+        let rows = self.ports.iter().map(|port| Ok(status(*port)?.rows));
+        let rows: Vec<u64> = rows.collect::<Result<_>>()?;
+        Ok(rows.into_iter().min().unwrap_or(0))
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Cordee {
+    /// Asks to attach a session of its own; nothing is read yet.
+    fn attach(&mut self, server: usize) -> Result<Talk> {
+        self.clients += 1;
+        let mut talk = Talk::begin(self.ports[server], Role::Client)?;
+        let mut secret = [0; 16];
+        secret[..8].copy_from_slice(&self.clients.to_be_bytes());
+        let name = format!("u{}", self.clients);
+        talk.send(&Attach {
+            secret: SessionSecret(secret),
+            process: Fixed64(self.clients),
+            attachment: 1,
+            intent: Intent::New,
+            name: &name,
+            reservation: Fixed64(0),
+            hops: 0,
+            author_number: 0,
+            rooms: Seq::new(&[]),
+            seen: Seq::new(&[]),
+            partial: Seq::new(&[]),
+        })?;
+        Ok(talk)
+    }
+}
+
+/// How a server stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// The process that serves.
+    pub(crate) pid: u32,
+    /// Rows of its archive.
+    pub(crate) rows: u64,
+    /// Members of the cluster that it is linked with, itself included.
+    pub(crate) linked: usize,
+}
+
+/// Asks the server on a port how it stands.
+pub(crate) fn status(port: u16) -> Result<Standing> {
+    let mut talk = Talk::begin(port, Role::Observer)?;
+    talk.send(&AskServer { users: false })?;
+    talk.await_frame(ServerStatus::KIND, |payload| {
+        let Ok(status) = ServerStatus::parse(payload) else { return broken("a bad status") };
+        let linked = |state| state == MemberState::Linked;
+        Ok(Standing {
+            pid: status.pid,
+            rows: status.ma,
+            linked: status.members.iter().filter(|member| linked(member.state)).count(),
+        })
+    })
+}
+
+/// Waits until all servers serve and are linked with all; their pids.
+pub(crate) fn await_links(ports: &[u16]) -> Result<Vec<u32>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let all: Vec<Standing> = ports.iter().filter_map(|port| status(*port).ok()).collect();
+        if all.len() == ports.len() && all.iter().all(|server| server.linked == ports.len()) {
+            return Ok(all.iter().map(|server| server.pid).collect());
+        }
+        if Instant::now() > end {
+            return broken(format!("the servers of cordee do not link: {all:?}"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A conversation before the load.
+#[derive(Debug)]
+struct Talk {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Talk {
+    fn begin(port: u16, role: Role) -> Result<Talk> {
+        let stream = TcpStream::connect(loopback(port)).when("a server of cordee")?;
+        stream.set_read_timeout(Some(PATIENCE)).when("a socket")?;
+        stream.set_nodelay(true).when("a socket")?;
+        let mut talk = Talk { stream, bytes: Vec::new() };
+        talk.send(&Hello {
+            magic: Magic,
+            major: VERSION_MAJOR,
+            minor: VERSION_MINOR,
+            role,
+            transport: Transport::Plain,
+            key_id: Fixed64(0),
+            cluster: CLUSTER,
+        })?;
+        Ok(talk)
+    }
+
+    fn send<'a, M: Message<'a>>(&mut self, message: &M) -> Result<()> {
+        let mut bytes = Vec::new();
+        message.put_frame(&mut bytes);
+        self.stream.write_all(&bytes).when("writing to cordee")
+    }
+
+    /// Reads up to the first frame of `kind`, and that.
+    fn await_frame<T>(&mut self, kind: u8, mut take: impl FnMut(&[u8]) -> Result<T>) -> Result<T> {
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let (mut passed, mut taken) = (0, None);
+            while taken.is_none() {
+                let rest = &self.bytes[passed..];
+                let Ok(whole) = first_frame(rest, FRAME_BYTES_MAX) else {
+                    return broken("a bad frame");
+                };
+                let Some(length) = whole else { break };
+                let frame = Frame { kind: rest[4], payload: &rest[HEADER_BYTES..length] };
+                refuse(&frame)?;
+                if frame.kind == kind {
+                    taken = Some(take(frame.payload)?);
+                }
+                passed += length;
+            }
+            self.bytes.drain(..passed);
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
+            let count = self.stream.read(&mut piece).when("reading from cordee")?;
+            if count == 0 {
+                return broken("a server of cordee closed a connection");
+            }
+            self.bytes.extend_from_slice(&piece[..count]);
+        }
+    }
+
+    fn into_line(self) -> Line<CordeeSpeaker> {
+        Line { stream: self.stream, early: self.bytes, speaker: CordeeSpeaker::default() }
+    }
+}
+
+/// A refusal is the end of the measurement.
+fn refuse(frame: &Frame<'_>) -> Result<()> {
+    match frame.kind {
+        Bye::KIND => broken(format!("cordee said goodbye: {:?}", Bye::parse(frame.payload))),
+        Failed::KIND => broken(format!("cordee refused: {:?}", Failed::parse(frame.payload))),
+        _ => Ok(()),
+    }
+}
+
+/// A client of Cordee.
+#[derive(Debug, Default)]
+pub(crate) struct CordeeSpeaker {
+    said: u64,
+    /// By origin reference, the highest number heard, and how much of it was stated.
+    seen: Vec<(u64, u64)>,
+}
+
+impl Speaker for CordeeSpeaker {
+    #[inline]
+    fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(usize, Event<'a>)>> {
+        let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let Some(payload) = rest.get(..length.wrapping_sub(1)) else { return Ok(None) };
+        let event = if header[4] == Entry::KIND {
+            let Some(entry) = Heard::of(payload) else { return broken("a bad entry") };
+            self.saw(entry.origin, entry.number);
+            Event::Message(entry.body)
+        } else {
+            self.other(header[4], payload)?
+        };
+        Ok(Some((length + 4, event)))
+    }
+
+    fn publish(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        self.said += 1;
+        let Ok(body) = std::str::from_utf8(payload) else { return };
+        // What was heard since the last message: the first origin's own is implied.
+        let mut after = [(OriginRef(0), 0); SERVERS];
+        let mut count = 0;
+        for (at, (seen, stated)) in self.seen.iter_mut().enumerate().skip(1) {
+            if *seen > *stated && count < after.len() {
+                after[count] = (OriginRef(at as u32), *seen);
+                count += 1;
+                *stated = *seen;
+            }
+        }
+        Say { number: self.said, scope: ROOM, after: Seq::new(&after[..count]), body }
+            .put_frame(out);
+    }
+}
+
+impl CordeeSpeaker {
+    fn saw(&mut self, origin: usize, number: u64) {
+        if self.seen.len() <= origin {
+            self.seen.resize(origin + 1, (0, 0));
+        }
+        self.seen[origin].0 = number;
+    }
+
+    #[cold]
+    fn other<'a>(&mut self, kind: u8, payload: &'a [u8]) -> Result<Event<'a>> {
+        refuse(&Frame { kind, payload })?;
+        Ok(match kind {
+            Ack::KIND => match Ack::parse(payload) {
+                Ok(ack) if ack.copies >= 2 => Event::Acknowledged(ack.indexes.len() as u64),
+                other => return broken(format!("acknowledged too early: {other:?}")),
+            },
+            _ => Event::Other,
+        })
+    }
+}
+
+/// What the load looks at in an entry.
+struct Heard<'a> {
+    origin: usize,
+    number: u64,
+    body: &'a [u8],
+}
+
+impl<'a> Heard<'a> {
+    /// Passes the fields up to the body, without validating what it does not use.
+    #[inline]
+    fn of(payload: &'a [u8]) -> Option<Heard<'a>> {
+        let mut reader = Reader::new(payload);
+        let origin = reader.varint().ok()? as usize;
+        let number = reader.varint().ok()?;
+        // Clock, author: 8 and 16 bytes.
+        reader.bytes(24).ok()?;
+        let _author_number = reader.varint().ok()?;
+        let name = reader.varint().ok()?;
+        reader.bytes(name as usize).ok()?;
+        if reader.bytes(1).ok()?[0] == 1 {
+            reader.bytes(16).ok()?;
+        }
+        let scope = reader.varint().ok()?;
+        reader.bytes(scope as usize).ok()?;
+        for _ in 0..2 * reader.varint().ok()? {
+            reader.varint().ok()?;
+        }
+        let body = reader.varint().ok()?;
+        Some(Heard { origin: origin.min(4_095), number, body: reader.bytes(body as usize).ok()? })
+    }
+}
