@@ -14,6 +14,7 @@ mod client;
 mod draw;
 mod drive;
 mod history;
+mod judge;
 mod node;
 mod pipe;
 mod pump;

@@ -49,10 +49,6 @@ impl Pipe {
         if self.fin == Fin::Open { WINDOW_BYTES.saturating_sub(self.bytes) } else { 0 }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.fin == Fin::Open
-    }
-
     /// Sends bytes in pieces; the last of them arrives at the returned time. Each piece has an
     /// arrival of its own: `arrivals` takes them.
     pub(crate) fn send(

@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use cordee_core::chat::server as machine;
-use cordee_core::framing::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use cordee_core::{Limits, Time};
 use rustix::process::{Resource, getrlimit};
 use socket2::Socket;
@@ -163,7 +162,7 @@ fn start<N: Node>(
     mut config: ServerConfig,
     node: impl FnOnce(machine::Config, u64, Time) -> N,
 ) -> Result<RunningServer, ServerError> {
-    check(&config.limits)?;
+    config.limits.validate()?;
     let cannot_listen = |source| ServerError::Listen { address: config.listen, source };
     let listener = listen(config.listen).map_err(cannot_listen)?;
     let local_addr = local_addr(&listener).map_err(cannot_listen)?;
@@ -312,18 +311,6 @@ fn machine_config(
         wall: wall(),
         limits: config.limits.clone(),
     })
-}
-
-/// Refuses limits that the protocol does not allow.
-fn check(limits: &Limits) -> Result<(), ServerError> {
-    let bad = |limit, range| Err(ServerError::Limit { limit, range });
-    if !(HELLO_BYTES_MAX..=FRAME_BYTES_MAX).contains(&(limits.frame_bytes_max as usize)) {
-        return bad("frame_bytes_max", "256 to 65519 bytes");
-    }
-    if !(64..=HELLO_BYTES_MAX).contains(&(limits.hello_bytes_max as usize)) {
-        return bad("hello_bytes_max", "64 to 256 bytes");
-    }
-    Ok(())
 }
 
 /// Takes no more connections than there are descriptors and mappings for.

@@ -284,9 +284,7 @@ impl ChatClient {
     /// Sends the next message.
     pub(super) fn send_say(&mut self, out: &mut Outbox<Effect>) {
         let (Some(own), Some(link)) = (self.outgoing.unsent(), &mut self.primary) else { return };
-        let mut after = self.seen.take_untold(AFTER_PAIRS_MAX, |origin| link.reference(origin));
-        // What the server itself took in before goes without saying.
-        after.retain(|(reference, _)| *reference != OriginRef(0));
+        let after = self.seen.take_untold(AFTER_PAIRS_MAX, |origin| link.reference(origin));
         let scope = own.to.scope(self.me.session);
         let after = Seq::new(&after);
         link.send(&chat::Say { number: own.number, scope, after, body: &own.body }, out);

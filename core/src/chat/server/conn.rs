@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::api::{DialId, Source};
 use crate::archive::{CatchUp, EntryId};
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, Position, ScopeRef, ServerId, SessionId};
+use crate::limits::{CONNECTION_BYTES, UNACKNOWLEDGED_BYTES};
 use crate::time::Time;
 use crate::wire::chat::Intent;
 use crate::wire::peer::ServerState;
@@ -141,6 +142,8 @@ pub(super) struct Unacknowledged {
     pub(super) author_number: u64,
     pub(super) origin: OriginRef,
     pub(super) number: u64,
+    /// Its index when it was accepted.
+    pub(super) index: u64,
 }
 
 /// A search under way: a part of the archive is looked through at a time.
@@ -206,6 +209,13 @@ pub(super) struct Push {
     pub(super) last: u64,
     pub(super) position: Position,
 }
+
+const _: () = {
+    let client = size_of::<Conn>() + size_of::<Client>();
+    let peer = size_of::<Conn>() + size_of::<Peer>();
+    assert!(client as u64 <= CONNECTION_BYTES && peer as u64 <= CONNECTION_BYTES);
+    assert!(size_of::<Unacknowledged>() as u64 <= UNACKNOWLEDGED_BYTES);
+};
 
 impl Conn {
     pub(super) fn new(now: Time, source: Source, phase: Phase, allowance: u32) -> Self {

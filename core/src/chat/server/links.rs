@@ -217,7 +217,7 @@ impl ChatServer {
         self.on_members(now, hello.members, out);
         // Another start of this server is known that is as late as this one or later.
         if hello.known_incarnation >= self.origin.incarnation {
-            self.be_born_again(hello.known_incarnation + 1, out);
+            self.be_born_again(hello.known_incarnation.saturating_add(1), out);
         }
         self.links.insert(hello.server, id);
         if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {

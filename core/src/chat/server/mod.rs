@@ -517,7 +517,12 @@ impl Machine for ChatServer {
         match input {
             Input::Wall(wall) => self.clock.set_wall(now, wall),
             Input::Frame { conn, frame } => self.on_frame(now, conn, frame, out),
-            Input::Broken { conn, error } => self.close(conn, error.into(), out),
+            Input::Broken { conn, error } => {
+                // First bytes that are no frame are another protocol's.
+                let first = self.conns.get(conn).is_some_and(Conn::is_pending);
+                let reason = if first { Reason::NotCordee } else { error.into() };
+                self.close(conn, reason, out);
+            }
             Input::MidFrame { conn, begun } => self.on_mid_frame(now, conn, begun),
             Input::Closed { conn } => self.lost(conn, out),
             Input::DialFailed { dial } => {

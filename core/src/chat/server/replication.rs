@@ -204,7 +204,8 @@ impl ChatServer {
         if pull.from == 0 || pull.from > pull.to {
             return Err(Reason::BadRequest);
         }
-        let last = pull.to.min(self.archive.shown(origin)).min(pull.from + PULL_ENTRIES - 1);
+        let window = pull.from.saturating_add(PULL_ENTRIES - 1);
+        let last = pull.to.min(self.archive.shown(origin)).min(window);
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
         if pull.from <= last && peer.pulls.len() < PULLS_MAX {
             peer.pulls.push_back((origin, pull.from, last));
@@ -417,7 +418,7 @@ impl ChatServer {
             .iter()
             .filter(|(_, member)| member.counts())
             .all(|(id, _)| self.linked_peers().any(|(_, peer)| peer.server == id));
-        if !all_linked {
+        if !all_linked || !self.members.all_met() {
             return;
         }
         let mut news: Vec<(OriginRef, u64)> = Vec::new();

@@ -163,7 +163,8 @@ impl ChatServer {
             self.send(id, &chat::Failed { request: 0, say: false, reason, detail: "" }, out);
             return Ok(None);
         }
-        if attach.rooms.len() > self.limits().rooms_per_session_max as usize {
+        let rooms_max = self.limits().rooms_per_session_max as usize;
+        if attach.rooms.len().max(attach.partial.len()) > rooms_max {
             return Err(Reason::TooManyRooms);
         }
         let mut rooms = Vec::from([COMMON_ROOM.to_string()]);
@@ -177,7 +178,7 @@ impl ChatServer {
             if reset { Vec::new() } else { attach.seen.iter().collect() };
         seen.sort_unstable();
         seen.dedup_by_key(|(origin, _)| *origin);
-        let partial = attach
+        let mut partial: Vec<(String, Vec<(Origin, u64)>)> = attach
             .partial
             .iter()
             .filter(|_| !reset)
@@ -185,6 +186,8 @@ impl ChatServer {
                 Some((names::room(partial.room).ok()?, partial.seen.iter().collect()))
             })
             .collect();
+        partial.sort_unstable();
+        partial.dedup_by(|a, b| a.0 == b.0);
         Ok(Some(Request {
             session,
             process: attach.process.0,
@@ -326,7 +329,10 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
         match self.client_ref(id) {
-            Some(Client::Returning(..)) => self.take_back(now, &back.entry, back.tag, out),
+            Some(Client::Returning(..)) => {
+                self.take_back(now, &back.entry, back.tag, out);
+                Ok(())
+            }
             _ => Err(Reason::Unexpected),
         }
     }
@@ -371,8 +377,8 @@ impl ChatServer {
             self.close(old, Reason::Superseded, out);
         }
         let known = self.roster.get(request.session);
-        let attachment =
-            known.map_or(request.attachment, |known| request.attachment.max(known.attachment + 1));
+        let above = known.map_or(0, |known| known.attachment.saturating_add(1));
+        let attachment = request.attachment.max(above);
         self.stats.resumed += u64::from(known.is_some_and(Record::is_here));
         for room in &request.rooms {
             let made = self.clock.wall(now);

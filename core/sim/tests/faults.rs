@@ -1,0 +1,78 @@
+//! Random faults: whatever happens, once all is healed everyone agrees and nothing is lost.
+
+use cordee_sim::{Cut, Options, World};
+
+const CLIENTS: usize = 6;
+
+/// One run: five servers, talk, and faults of the kinds that this seed switched on.
+fn run(seed: u64) {
+    let servers = 2 + (cordee_sim::Draw::new(seed).below("servers", &[], 4) as usize);
+    let mut world = World::new(seed, Options { servers, ..Options::default() });
+    let draw = world.draw();
+    let kinds: Vec<u64> = (0..6).filter(|kind| draw.chance("kind", &[*kind], 50)).collect();
+    println!("seed {seed}: {servers} servers, kinds of fault {kinds:?}");
+    world.wait(5_000, "all servers link", World::is_meshed);
+    let names: Vec<String> = (0..CLIENTS).map(|client| format!("user{client}")).collect();
+    let joining: Vec<(&str, usize)> =
+        names.iter().enumerate().map(|(at, name)| (name.as_str(), at % servers)).collect();
+    let clients = world.join_clients(&joining);
+    for step in 0..200_u64 {
+        world.run_ms(1 + draw.below("pause", &[step], 100));
+        let client = clients[draw.below("who", &[step], CLIENTS as u64) as usize];
+        for more in 0..draw.below("talk", &[step], 3) {
+            world.say(client, "#all", &format!("{client}: {step}.{more}"));
+        }
+        if !kinds.is_empty() && draw.chance("fault", &[step], 12) {
+            let kind = kinds[draw.below("which", &[step], kinds.len() as u64) as usize];
+            fault(&mut world, kind, step, servers as u64);
+        }
+    }
+    world.heal_and_judge(30_000);
+    for client in &clients {
+        for name in &names {
+            assert_eq!(world.history.departures(*client, name), 0, "{name} came back in time");
+        }
+    }
+}
+
+fn fault(world: &mut World, kind: u64, step: u64, servers: u64) {
+    let draw = world.draw();
+    let a = draw.below("a", &[step], servers) as usize;
+    let b = (a + 1 + draw.below("b", &[step], servers - 1) as usize) % servers as usize;
+    let up = (0..servers as usize).filter(|node| world.server(*node).is_up()).count();
+    match kind {
+        0 if world.server(a).is_up() && up > 1 => world.crash(a),
+        0 | 1 => {
+            if let Some(down) = (0..servers as usize).find(|n| !world.server(*n).is_up()) {
+                world.start(down);
+            }
+        }
+        2 => {
+            world.freeze(a);
+            world.run_ms(draw.below("frozen", &[step], 3_000));
+            world.thaw(a);
+        }
+        3 => world.cut(a, b, Cut::Stall),
+        4 => world.cut(a, b, Cut::Reset),
+        _ => world.heal(a, b),
+    }
+}
+
+#[test]
+fn whatever_fails_everyone_agrees_in_the_end_and_nothing_acknowledged_is_lost() {
+    let seeds = match std::env::var("CORDEE_SEEDS").ok().and_then(|seeds| {
+        let (from, to) = seeds.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    }) {
+        Some(seeds) => seeds,
+        None => 0..30_u64,
+    };
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| run(seed));
+        assert!(
+            result.is_ok(),
+            "seed {seed} failed: CORDEE_SEEDS={seed}..{} cargo test -p cordee-sim --test faults",
+            seed + 1
+        );
+    }
+}
