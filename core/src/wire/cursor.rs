@@ -41,7 +41,19 @@ impl<'a> Reader<'a> {
     ///
     /// [`WireError::Short`]; [`WireError::BadNumber`] when it does not fit 64 bits or has a form
     /// longer than it needs.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, WireError> {
+        // Most numbers are small.
+        if let Some((&byte, rest)) = self.rest.split_first()
+            && byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0_u64;
         for (at, &byte) in self.rest.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7f);
