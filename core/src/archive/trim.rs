@@ -48,9 +48,11 @@ impl Archive {
     /// Takes the oldest entry out of every list.
     fn trim_entry(&mut self, id: EntryId) {
         let record = *self.store.record(id);
-        let Archive { store, pool, origins, scopes, authors, .. } = self;
+        let Archive { store, pool, origins, scopes, authors, scratch, .. } = self;
         if record.standing != Standing::Void {
-            origins.pop_front(pool, record.origin);
+            scratch.bytes.clear();
+            forms::put_portable(store.bytes_of(&record), origins, &mut scratch.bytes);
+            origins.pop_front(pool, record.origin, record.clock, &scratch.bytes);
         }
         match record.standing {
             Standing::Copy | Standing::Void => {}
