@@ -76,9 +76,10 @@ impl World {
     fn judge_client(&self, client: usize) {
         let seat = self.client(client);
         let name = &seat.name;
-        let node = self.alive().into_iter().find(|node| {
-            seat.attached_at() == Some(self.nodes[*node].setup.address.as_str())
-        });
+        let node = self
+            .alive()
+            .into_iter()
+            .find(|node| seat.attached_at() == Some(self.nodes[*node].setup.address.as_str()));
         let node = node.unwrap_or_else(|| panic!("{name} is nowhere\n{}", self.describe()));
         let archive = self.nodes[node].machine().expect("alive").archive();
         let mut lacking = 0;
@@ -87,7 +88,12 @@ impl World {
                 rows_of(archive, room).into_iter().map(|row| (row.3, row.4)).collect();
             let held = seat.rows_of(room);
             let missed: Vec<_> = there.difference(&held).collect();
-            assert!(missed.is_empty(), "{name} was never shown {missed:?} in {room}");
+            assert!(
+                missed.is_empty(),
+                "{name} was never shown {missed:?} in {room}\n{}{}",
+                seat.story(),
+                self.describe()
+            );
             lacking += held.difference(&there).count();
         }
         assert!(

@@ -302,8 +302,20 @@ impl Archive {
 
     /// Appends the frame of [`entry`](Self::entry), with `extra_flags` added.
     pub fn put_entry(&self, id: EntryId, final_clock: Clock, extra_flags: u8, out: &mut Vec<u8>) {
+        let index = self.index_of(id, self.store.record(id));
+        self.put_entry_at(id, index, final_clock, extra_flags, out);
+    }
+
+    /// As [`put_entry`](Self::put_entry), for one who knows the index.
+    pub fn put_entry_at(
+        &self,
+        id: EntryId,
+        index: u64,
+        final_clock: Clock,
+        extra_flags: u8,
+        out: &mut Vec<u8>,
+    ) {
         let record = self.store.record(id);
-        let index = self.index_of(id, record);
         let stored = self.store.bytes_of(record);
         let start = out.len();
         out.reserve(HEADER_BYTES + stored.len() + 11);
@@ -313,6 +325,12 @@ impl Archive {
         out.push(flags_of(record, final_clock) | extra_flags);
         let length = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// The portable form of the entry that was inserted last.
+    #[must_use]
+    pub fn last_portable(&self) -> &[u8] {
+        &self.scratch.bytes
     }
 
     /// Appends the portable form of an entry.

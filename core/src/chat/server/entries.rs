@@ -27,28 +27,24 @@ impl ChatServer {
             return Err(Reason::NotAttached);
         };
         let author = attached.author;
-        let refused = if say.number == 0 || say.number > self.archive.author_number(&author) {
-            self.refusal(conn, author, say)
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
+        let known = say.number > 0 && self.archive.has_row(&author, say.number);
+        if let Some(reason) = if known { None } else { self.refusal(conn, author, say) } {
             let failed = Failed { request: say.number, say: true, reason, detail: "" };
             self.send(conn, &failed, out);
             return Ok(());
         }
-        let row = match self.archive.row(&author, say.number) {
-            Some(row) => Some(row),
-            // It was shown and trimmed since: it is as safe as it gets.
-            None if say.number <= self.archive.author_number(&author) => None,
-            None => Some(self.accept_say(now, conn, author, say, out)?),
+        let row = if known {
+            // What was trimmed since is as safe as it gets.
+            self.archive.row(&author, say.number)
+        } else {
+            Some(self.accept_say(now, conn, author, say, out)?)
         };
-        let (origin, number) = match row {
-            Some(row) => (self.archive.origin_of(row), self.archive.number_of(row)),
-            None => (self.own, 0),
-        };
+        let (origin, number, index) = row.map_or((self.own, 0, 0), |row| {
+            (self.archive.origin_of(row), self.archive.number_of(row), self.archive.index(row))
+        });
         if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
-            let unacknowledged = Unacknowledged { author_number: say.number, origin, number };
+            let author_number = say.number;
+            let unacknowledged = Unacknowledged { author_number, origin, number, index };
             attached.unacknowledged.push_back(unacknowledged);
             if !core::mem::replace(&mut attached.is_acknowledging, true) {
                 self.acknowledging.push(conn);
@@ -68,7 +64,9 @@ impl ChatServer {
         if say.body.len() > self.limits().body_bytes_max as usize {
             return Some(Reason::BodyTooLong);
         }
-        if say.number != self.archive.author_number(&author) + 1 {
+        // A number below the last can only be that of a message that was lost with its server.
+        let last = self.archive.author_number(&author);
+        if say.number == 0 || say.number > last + 1 {
             return Some(Reason::OutOfOrder);
         }
         match say.scope {
@@ -104,7 +102,9 @@ impl ChatServer {
                 // More than this server showed: nobody can have seen that here.
                 return Err(Reason::BadRequest);
             }
-            if origin != self.own && number > at(&self.stable_told, origin) {
+            // What members are known to hold goes unsaid nowhere: one that nobody knows of yet, in
+            // another part of the network, may lack it.
+            if origin != self.own {
                 after.push((origin, number));
             }
         }
@@ -175,7 +175,7 @@ impl ChatServer {
         let previous = self.archive.author_number(&said.author);
         let Some(row) = self.archive.row(&said.author, previous) else { return };
         let (origin, number) = (self.archive.origin_of(row), self.archive.number_of(row));
-        if origin == self.own || number <= at(&self.stable_told, origin) {
+        if origin == self.own {
             return;
         }
         match after.iter_mut().find(|(other, _)| *other == origin) {
@@ -220,7 +220,9 @@ impl ChatServer {
             (false, true) => Audience::Nobody,
         };
         let final_clock = self.final_clock;
-        let frames = out.encode(|arena| self.archive.put_entry(inserted.id, final_clock, 0, arena));
+        let (id, index) = (inserted.id, inserted.index);
+        let frames =
+            out.encode(|arena| self.archive.put_entry_at(id, index, final_clock, 0, arena));
         let item = Item {
             bytes: frames.len() as u32,
             scope: inserted.scope,
@@ -230,13 +232,13 @@ impl ChatServer {
             row: !inserted.copy,
         };
         self.append(frames, item, out);
-        self.persist(entry, inserted.id, out);
+        self.persist(entry, out);
         inserted.id
     }
 
-    fn persist(&mut self, entry: &NewEntry<'_>, id: EntryId, out: &mut Outbox<Effect>) {
+    fn persist(&mut self, entry: &NewEntry<'_>, out: &mut Outbox<Effect>) {
         let bytes = out.encode(|arena| {
-            self.archive.put_portable(id, arena);
+            arena.extend_from_slice(self.archive.last_portable());
             entry.tag.put(arena);
         });
         let storage = &mut self.storage;
@@ -414,23 +416,28 @@ impl ChatServer {
         }
     }
 
-    /// A client hands back what no server holds any more: it becomes a new entry of ours.
+    /// A client hands back what no server holds any more: it becomes a new entry of ours. What no
+    /// server of this cluster ever accepted is passed over: where all servers lost all they had,
+    /// the cluster is another one, and the client goes on in it with less.
     pub(super) fn take_back(
         &mut self,
         now: Time,
         entry: &Portable<'_>,
         tag: Tag,
         out: &mut Outbox<Effect>,
-    ) -> Result<(), Reason> {
+    ) {
         let portable = out.encode(|arena| entry.put(arena));
         let genuine = |key| hash::entry_tag(key, out.bytes(portable)) == tag;
         if !genuine(&self.cluster.key.0) && !self.old_keys.iter().any(genuine) {
-            return Err(Reason::BadTag);
+            return;
         }
         let known = self.archive.find_origin(&entry.origin);
         let here = known.is_some_and(|origin| self.archive.shown(origin) >= entry.number);
-        if here || self.archive.has_row(&entry.author, entry.author_number) {
-            return Ok(());
+        if here
+            || self.archive.has_row(&entry.author, entry.author_number)
+            || !self.archive.may_follow(&entry.author, entry.author_number)
+        {
+            return;
         }
         if let Scope::Room(room) = entry.scope {
             self.know_room(room, entry.clock, out);
@@ -449,7 +456,6 @@ impl ChatServer {
             entry.clock.0.min(self.clock.wall(now) + self.limits().clock_drag_us_max),
         ));
         self.append_own(now, &said, Vec::new(), out);
-        Ok(())
     }
 }
 

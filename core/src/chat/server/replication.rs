@@ -407,7 +407,7 @@ impl ChatServer {
             .iter()
             .filter(|(_, member)| member.counts())
             .all(|(id, _)| self.linked_peers().any(|(_, peer)| peer.server == id));
-        if !all_linked {
+        if !all_linked || !self.members.all_met() {
             return;
         }
         let mut news: Vec<(OriginRef, u64)> = Vec::new();

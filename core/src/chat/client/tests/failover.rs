@@ -211,11 +211,11 @@ fn what_is_handed_back_waits_for_what_went_before_to_drain() {
 fn a_message_names_what_was_seen_since_the_one_before_as_this_server_counts() {
     let (mut rig, link, standby) = Rig::with_standby();
     define(&mut rig, link, C);
-    rig.feed(link, &entry(1, 1, "its own needs no naming"));
-    rig.feed(link, &Entry { origin: OriginRef(1), ..entry(4, 2, "another's does") });
+    rig.feed(link, &entry(1, 1, "its own"));
+    rig.feed(link, &Entry { origin: OriginRef(1), ..entry(4, 2, "another's") });
     rig.say("a", 1);
     rig.say("b", 2);
-    assert_eq!(rig.take_sent(link), ["say 1 #all after [1:4] a", "say 2 #all after [] b"]);
+    assert_eq!(rig.take_sent(link), ["say 1 #all after [0:1 1:4] a", "say 2 #all after [] b"]);
     rig.end(link);
     // B counts the origins otherwise, and does not know C's.
     rig.feed(standby, &OriginDef { reference: OriginRef(6), origin: origin_of(A) });
