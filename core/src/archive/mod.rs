@@ -74,8 +74,10 @@ pub struct Archive {
     rows: u64,
     rows_trimmed: u64,
     bytes_max: u64,
-    /// Kept for its capacity.
+    /// The entry that was inserted last.
     scratch: PortableForm,
+    /// Kept for its capacity: the entry that was trimmed last.
+    trimmed: Vec<u8>,
 }
 
 impl Archive {
@@ -93,6 +95,7 @@ impl Archive {
             rows_trimmed: 0,
             bytes_max,
             scratch: PortableForm::default(),
+            trimmed: Vec::new(),
         }
     }
 
@@ -196,6 +199,12 @@ impl Archive {
             Name::Room(_) => None,
             Name::Talk(low, high) => Some((low, high)),
         }
+    }
+
+    /// How many talks there are. Like rooms, they stay.
+    #[must_use]
+    pub fn talk_count(&self) -> u64 {
+        self.scopes.talk_count()
     }
 
     /// The talks of a session.
