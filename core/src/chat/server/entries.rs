@@ -83,7 +83,12 @@ impl ChatServer {
                     own if own == high => low,
                     _ => return Some(Reason::UserUnknown),
                 };
-                self.roster.get(other).is_none().then_some(Reason::UserUnknown)
+                if self.roster.get(other).is_none() {
+                    return Some(Reason::UserUnknown);
+                }
+                let many = self.archive.talk_count() >= u64::from(self.limits().talks_max);
+                let new = self.archive.find_scope(&say.scope).is_none();
+                (many && new).then_some(Reason::TooManyTalks)
             }
         }
     }
