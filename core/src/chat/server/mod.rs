@@ -43,6 +43,7 @@ mod delivery;
 mod entries;
 mod links;
 mod members;
+mod outlets;
 mod presence;
 mod replication;
 mod requests;
@@ -55,6 +56,7 @@ mod upkeep;
 mod waiting;
 
 pub use api::{Config, DialId, Effect, Input, Source};
+pub use outlets::{Outlets, Sent};
 
 use claims::Claims;
 use clock::HybridClock;
