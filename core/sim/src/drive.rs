@@ -1,7 +1,6 @@
 //! How the world drives a server: inputs in batches, effects out, sending, faults.
 
-use cordee_core::chat::server::{DialId, Effect, Input, Outlets, Sent, Source};
-use cordee_core::framing::frames;
+use cordee_core::chat::server::{DialId, Effect, Inlet, Input, Outlets, Sent, Source};
 use cordee_core::ids::ConnId;
 use cordee_core::log::Visibility;
 use cordee_core::time::{SECOND_US, Time};
@@ -152,13 +151,13 @@ impl World {
             End::Client(client) => 1_000 + client as u128,
             End::Raw(_) | End::Nobody => 1,
         };
-        let hello_max = self.nodes[node].setup.limits.hello_bytes_max as usize;
         let source = Source { address, loopback };
         let accepted = self.with_machine(node, |machine, out| machine.accept(now, source, out));
         match accepted {
             Ok(conn) => {
                 self.wires[wire].ends[1] = End::Node { node, start, conn: Some(conn) };
-                let line = Line::new(wire, 1, hello_max, false);
+                let inlet = Inlet::accepted(conn, &self.nodes[node].setup.limits);
+                let line = Line::new(wire, 1, inlet);
                 self.nodes[node].lines.insert(conn, line);
                 self.nodes[node].outlets.open(conn);
                 self.apply(node);
@@ -185,8 +184,8 @@ impl World {
             return self.finish(wire, 0);
         };
         self.wires[wire].ends[0] = End::Node { node, start, conn: Some(conn) };
-        let frame_max = self.nodes[node].setup.limits.frame_bytes_max as usize;
-        self.nodes[node].lines.insert(conn, Line::new(wire, 0, frame_max, true));
+        let inlet = Inlet::dialled(conn, &self.nodes[node].setup.limits);
+        self.nodes[node].lines.insert(conn, Line::new(wire, 0, inlet));
         self.nodes[node].outlets.open(conn);
         self.apply(node);
         self.node_reads(node, conn);
@@ -280,43 +279,16 @@ impl World {
 
     /// Cuts bytes into frames and gives them to the machine, as a batch.
     fn feed(&mut self, node: usize, conn: ConnId, bytes: &[u8]) {
-        let frame_max = self.nodes[node].setup.limits.frame_bytes_max as usize;
-        let mut rest = bytes;
-        loop {
-            let Some(line) = self.nodes[node].lines.get_mut(&conn) else { return };
-            line.deframer.extend(core::mem::take(&mut rest));
-            let ready = match line.deframer.ready() {
-                Ok(ready) => ready.to_vec(),
-                Err(error) => return self.input(node, Input::Broken { conn, error }),
-            };
-            if ready.is_empty() {
-                break;
+        let line = self.nodes[node].lines.get_mut(&conn);
+        let Some(mut inlet) = line.and_then(|line| line.inlet.take()) else { return };
+        inlet.extend(bytes);
+        inlet.inputs(|input| {
+            if self.is_open(node, conn) {
+                self.input(node, input);
             }
-            // Before the hello was accepted nothing else is looked at.
-            let count = if line.greeted { usize::MAX } else { 1 };
-            line.greeted = true;
-            line.deframer.set_frame_bytes_max(frame_max);
-            let mut taken = 0;
-            let batch: Vec<(u8, Vec<u8>)> = frames(&ready)
-                .take(count)
-                .map(|frame| {
-                    taken += frame.payload.len() + cordee_core::framing::HEADER_BYTES;
-                    (frame.kind, frame.payload.to_vec())
-                })
-                .collect();
-            line.deframer.consume(taken);
-            for (kind, payload) in &batch {
-                let frame = cordee_core::framing::Frame { kind: *kind, payload };
-                self.input(node, Input::Frame { conn, frame });
-                if !self.is_open(node, conn) {
-                    return;
-                }
-            }
-        }
-        let Some(line) = self.nodes[node].lines.get_mut(&conn) else { return };
-        let begun = line.deframer.is_mid_frame();
-        if begun != core::mem::replace(&mut line.mid_frame, begun) {
-            self.input(node, Input::MidFrame { conn, begun });
+        });
+        if let Some(line) = self.nodes[node].lines.get_mut(&conn) {
+            line.inlet = Some(inlet);
         }
     }
 

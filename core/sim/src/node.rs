@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cordee_core::chat::server::{ChatServer, Config, Outlets};
-use cordee_core::framing::Deframer;
+use cordee_core::chat::server::{ChatServer, Config, Inlet, Outlets};
 use cordee_core::ids::ConnId;
 use cordee_core::time::Time;
 use cordee_core::{Limits, Outbox, Wall};
@@ -36,16 +35,14 @@ pub struct Setup {
 pub(crate) struct Line {
     pub(crate) wire: usize,
     pub(crate) side: usize,
-    pub(crate) deframer: Deframer,
-    pub(crate) greeted: bool,
-    pub(crate) mid_frame: bool,
+    /// `None` while what came is being handled.
+    pub(crate) inlet: Option<Inlet>,
     pub(crate) paused: bool,
 }
 
 impl Line {
-    pub(crate) fn new(wire: usize, side: usize, frame_bytes_max: usize, greeted: bool) -> Self {
-        let deframer = Deframer::new(frame_bytes_max);
-        Line { wire, side, deframer, greeted, mid_frame: false, paused: false }
+    pub(crate) fn new(wire: usize, side: usize, inlet: Inlet) -> Self {
+        Line { wire, side, inlet: Some(inlet), paused: false }
     }
 }
 

@@ -41,6 +41,7 @@ mod clock;
 mod conn;
 mod delivery;
 mod entries;
+mod inlet;
 mod links;
 mod members;
 mod outlets;
@@ -56,6 +57,7 @@ mod upkeep;
 mod waiting;
 
 pub use api::{Config, DialId, Effect, Input, Source};
+pub use inlet::Inlet;
 pub use outlets::{Outlets, Sent};
 
 use claims::Claims;
