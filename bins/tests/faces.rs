@@ -5,7 +5,9 @@ mod common;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
@@ -176,7 +178,7 @@ fn a_name_that_is_taken_is_asked_for_again() {
     let mut third = Client::spawn(&cluster.addresses, &["--name", "ada"], None);
     third.send_line(r#"{"say":"lost","ref":"lost"}"#);
     let done = third.finish();
-    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.status.code(), Some(1), "{done:#?}");
     assert!(done.stderr.iter().any(|line| line.ends_with("not acknowledged: lost")), "{done:?}");
     let last = done.seen.last().expect("events");
     assert_eq!((&last["code"], &last["ref"]), (&json!("not_acknowledged"), &json!("lost")));
@@ -284,7 +286,8 @@ fn the_session_file_gives_a_name_back_at_once() {
 /// A client on a terminal, and what it drew.
 struct Terminal {
     process: Child,
-    keys: std::fs::File,
+    keys: Option<Arc<std::fs::File>>,
+    hung_up: Arc<AtomicBool>,
     drawn: Receiver<Vec<u8>>,
     screen: String,
 }
@@ -292,7 +295,8 @@ struct Terminal {
 impl Terminal {
     fn start(servers: &[String], args: &[&str]) -> Terminal {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a terminal");
         grantpt(&master).expect("ours");
         unlockpt(&master).expect("ours");
         let name = ptsname(&master, Vec::new()).expect("a name");
@@ -315,25 +319,25 @@ impl Terminal {
             .stderr(slave())
             .spawn()
             .expect("the program runs");
-        let keys = std::fs::File::from(master);
-        let mut reader = keys.try_clone().expect("a descriptor");
-        let mut answers = keys.try_clone().expect("a descriptor");
+        let keys = Arc::new(std::fs::File::from(master));
+        let hung_up = Arc::new(AtomicBool::new(false));
         let (sender, drawn) = channel();
-        thread::spawn(move || {
-            let mut bytes = [0; 4_096];
-            while let Ok(count @ 1..) = reader.read(&mut bytes) {
-                // Where is the cursor? A terminal answers; this one always alike.
-                if bytes[..count].windows(4).any(|window| window == b"\x1b[6n") {
-                    let _ = answers.write_all(b"\x1b[10;1R");
-                }
-                let _ = sender.send(bytes[..count].to_vec());
-            }
+        thread::spawn({
+            let (keys, hung_up) = (Arc::clone(&keys), Arc::clone(&hung_up));
+            move || draw(&keys, &hung_up, &sender)
         });
-        Terminal { process, keys, drawn, screen: String::new() }
+        Terminal { process, keys: Some(keys), hung_up, drawn, screen: String::new() }
+    }
+
+    /// Closes the terminal under the client.
+    fn hang_up(&mut self) {
+        self.keys = None;
+        self.hung_up.store(true, Ordering::Relaxed);
     }
 
     fn type_keys(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).expect("it reads");
+        let mut terminal = self.keys.as_deref().expect("it is not hung up");
+        terminal.write_all(keys.as_bytes()).expect("it reads");
     }
 
     /// Waits until that was drawn after what was waited for before.
@@ -357,6 +361,25 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Takes what is drawn, until the terminal is hung up.
+fn draw(mut terminal: &std::fs::File, hung_up: &AtomicBool, drawn: &Sender<Vec<u8>>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let mut bytes = [0; 4_096];
+    while !hung_up.load(Ordering::Relaxed) {
+        let mut fds = [PollFd::new(&terminal, PollFlags::IN)];
+        if poll(&mut fds, Some(&moment)).expect("it is open") == 0 {
+            continue;
+        }
+        let Ok(count @ 1..) = terminal.read(&mut bytes) else { return };
+        // Where is the cursor? A terminal answers; this one always alike.
+        if bytes[..count].windows(4).any(|window| window == b"\x1b[6n") {
+            let _ = terminal.write_all(b"\x1b[10;1R");
+        }
+        let _ = drawn.send(bytes[..count].to_vec());
     }
 }
 
@@ -410,5 +433,16 @@ fn a_terminal_has_a_prompt_completion_and_messages_above_the_line() {
     ada.type_keys("/quit\r");
     let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
     assert!(status.success());
+    bob.wait("the departure", |event| event["event"] == "departed" && event["name"] == "ada");
+}
+
+#[test]
+fn a_terminal_that_is_hung_up_ends_the_client() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut bob = Client::start(&cluster.addresses, "bob");
+    let mut ada = Terminal::start(&cluster.addresses, &["--name", "ada"]);
+    ada.wait_for("> ");
+    ada.hang_up();
+    wait_until("its end", || ada.process.try_wait().expect("it is ours"));
     bob.wait("the departure", |event| event["event"] == "departed" && event["name"] == "ada");
 }

@@ -351,7 +351,7 @@ const NODE_BYTES: u64 = 96;
 /// The state of a connection in machine, reader and pump, without what is counted apart.
 pub(crate) const CONNECTION_BYTES: u64 = 2 << 10;
 /// A message that was accepted and is not acknowledged.
-pub(crate) const UNACKNOWLEDGED_BYTES: u64 = 24;
+pub(crate) const UNACKNOWLEDGED_BYTES: u64 = 32;
 /// The next row of a list in a catch-up.
 pub(crate) const HEAD_BYTES: u64 = 96;
 /// An origin, in the archive and by its value.
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn the_most_memory_is_what_the_limits_say() {
-        assert_eq!(memory_bytes_max(&Limits::default()), 33_974_267_840);
+        assert_eq!(memory_bytes_max(&Limits::default()), 34_007_035_840);
     }
 
     #[test]

@@ -138,6 +138,10 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
     match shown {
         Ok(()) => Ok(()),
         Err(Ending::Failed(failure)) => Err(failure),
+        // Whoever stopped reading knows.
+        Err(Ending::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Failure::Told)
+        }
         Err(Ending::Output(error)) => Err(failed(format!("standard output: {error}"))),
     }
 }

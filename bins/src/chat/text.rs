@@ -1,5 +1,6 @@
 //! Events as lines for people. What others wrote is escaped.
 
+use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Member, Message, Room, Scope, User};
 
 use super::conversation::Heard;
@@ -44,7 +45,7 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
         }
         Event::Users { users, .. } if heard.asked => user_table(users),
         Event::Users { users, .. } => {
-            let names: Vec<_> = users.iter().map(|user| escape(&user.name)).collect();
+            let names: Vec<_> = by_name(users).map(|user| escape(&user.name)).collect();
             vec![format!("* here: {}", names.join(", "))]
         }
         Event::Rooms { rooms, .. } if heard.asked => room_table(rooms),
@@ -68,6 +69,9 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
             lines
         }
         Event::Status { server, members, ma, mt, .. } => status(server, members, *ma, *mt),
+        Event::Error { reason: Reason::NameTaken | Reason::NameInvalid, text, .. } => {
+            vec![format!("! {} (/name NEW)", escape(text))]
+        }
         Event::Error { text, .. } => vec![format!("! {}", escape(text))],
         Event::Servers { .. }
         | Event::Sent { .. }
@@ -117,8 +121,14 @@ fn user_table(users: &[User]) -> Vec<String> {
         format!("  {name:<24} {:<22} {}", escape(&user.server), escape(&rooms))
     };
     let mut lines = vec![format!("* {} users: name, server, rooms", users.len())];
-    lines.extend(users.iter().map(line));
+    lines.extend(by_name(users).map(line));
     lines
+}
+
+fn by_name(users: &[User]) -> impl Iterator<Item = &User> {
+    let mut users: Vec<&User> = users.iter().collect();
+    users.sort_by_key(|user| user.name.to_lowercase());
+    users.into_iter()
 }
 
 fn room_table(rooms: &[Room]) -> Vec<String> {

@@ -97,6 +97,8 @@ pub enum Happened {
     Acked(u64, u8, bool, u64),
     /// How it stands: MA, MT.
     Status(u64, u64),
+    /// It goes on as another author, who says these again: number, scope, body.
+    NumberedAnew(Vec<(u64, String, String)>),
     /// It was asked to hand back that many entries.
     Wanted(u64),
 }
@@ -159,6 +161,8 @@ pub struct Client {
     pub shown: Vec<Shown>,
     /// What else happened, in order.
     pub happened: Vec<Happened>,
+    /// When.
+    pub happened_at: Vec<Time>,
     /// The pages of the last history or search that was answered: index and body.
     pub page: Vec<(u64, String)>,
     page_request: u64,
@@ -216,6 +220,7 @@ impl Client {
             roster: BTreeMap::new(),
             shown: Vec::new(),
             happened: Vec::new(),
+            happened_at: Vec::new(),
             page: Vec::new(),
             page_request: 0,
             page_total: 0,
@@ -302,6 +307,25 @@ impl Client {
     pub fn bodies(&self, scope: &str) -> Vec<&str> {
         let shown = self.shown.iter().filter(|shown| shown.scope == scope);
         shown.map(|shown| shown.body.as_str()).collect()
+    }
+
+    /// What happened, with times in milliseconds and runs of acknowledgements in one line.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let mut story = String::new();
+        let mut acked = 0;
+        for (at, happened) in self.happened_at.iter().zip(&self.happened) {
+            if matches!(happened, Happened::Acked(..)) {
+                acked += 1;
+                continue;
+            }
+            if acked > 0 {
+                story += &format!("   {acked} acknowledged\n");
+                acked = 0;
+            }
+            story += &format!("   {} ms: {happened:?}\n", at.0 / 1_000);
+        }
+        story
     }
 
     pub(crate) fn say(&mut self, scope: &str, body: &str) -> u64 {
@@ -453,6 +477,11 @@ impl Client {
         }
     }
 
+    fn tell(&mut self, happened: Happened) {
+        self.happened.push(happened);
+        self.happened_at.push(self.now);
+    }
+
     // Attaching.
 
     fn send_attach(&mut self) {
@@ -493,7 +522,7 @@ impl Client {
     fn lose(&mut self, now: Time, why: Reason) {
         let connecting = matches!(self.state, State::Connecting(_));
         if !connecting {
-            self.happened.push(Happened::Ended(why));
+            self.tell(Happened::Ended(why));
         }
         self.leave_connection();
         self.server = self.next_server();
@@ -542,7 +571,7 @@ impl Client {
                 self.reservation = redirect.reservation.0;
                 self.hops += 1;
                 self.known.insert(redirect.address.to_owned());
-                self.happened.push(Happened::Redirected(redirect.address.to_owned()));
+                self.tell(Happened::Redirected(redirect.address.to_owned()));
                 self.go_to(redirect.address, 0);
             }
             chat::Want::KIND => self.on_want(&parse(payload)),
@@ -564,14 +593,14 @@ impl Client {
             chat::Failed::KIND => self.on_failed(&parse(payload)),
             chat::Stable::KIND => self.on_stable(&parse(payload)),
             chat::Done::KIND => {
-                self.happened.push(Happened::Done(parse::<chat::Done>(payload).request));
+                self.tell(Happened::Done(parse::<chat::Done>(payload).request));
             }
             chat::Joined::KIND => {
                 let room = parse::<chat::Joined<'_>>(payload).room.to_owned();
                 if self.rooms.insert(room.clone()) {
                     self.partial.insert(room.clone(), BTreeMap::new());
                 }
-                self.happened.push(Happened::Joined(room));
+                self.tell(Happened::Joined(room));
             }
             chat::Left::KIND => {
                 let room = parse::<chat::Left<'_>>(payload).room.to_owned();
@@ -579,12 +608,12 @@ impl Client {
                 self.partial.remove(&room);
                 self.rows.remove(&room);
                 self.high.retain(|(scope, _), _| *scope != room);
-                self.happened.push(Happened::Left(room));
+                self.tell(Happened::Left(room));
             }
             chat::Status::KIND => {
                 let status: chat::Status<'_> = parse(payload);
                 assert!(status.mt.0 <= status.ma, "{}: MT ≤ MA: {status:?}", self.name);
-                self.happened.push(Happened::Status(status.ma, status.mt.0));
+                self.tell(Happened::Status(status.ma, status.mt.0));
             }
             chat::Page::KIND => self.on_page(&parse(payload)),
             _ => self.on_event(frame),
@@ -592,7 +621,7 @@ impl Client {
     }
 
     fn on_bye(&mut self, bye: &Bye<'_>) {
-        self.happened.push(Happened::Ended(bye.reason));
+        self.tell(Happened::Ended(bye.reason));
         match bye.reason {
             Reason::Superseded | Reason::Goodbye => self.stop(),
             Reason::Full if bye.next.is_empty() => {
@@ -609,6 +638,7 @@ impl Client {
             }
             _ => {
                 self.happened.pop();
+                self.happened_at.pop();
                 self.lose(self.now, bye.reason);
             }
         }
@@ -642,17 +672,32 @@ impl Client {
         self.intent = Intent::Resume;
         self.has = attached.author_number;
         assert!(self.has <= self.last_number, "{}: numbers never given", self.name);
-        self.happened.push(Happened::Attached(self.server.clone(), self.name.clone()));
+        self.tell(Happened::Attached(self.server.clone(), self.name.clone()));
         let first = self.has + 1;
-        assert!(
-            self.queue.front().is_none_or(|own| own.number <= first),
-            "{}: {first} is expected and not kept any more",
-            self.name
-        );
+        if self.queue.front().map_or(self.last_number + 1, |own| own.number) > first {
+            return self.number_anew();
+        }
         for number in first..=self.last_number {
             self.send_own(number);
         }
         self.settle();
+    }
+
+    /// The cluster lacks messages that are not kept any more: what is not acknowledged is said
+    /// again by another author, numbered from 1.
+    fn number_anew(&mut self) {
+        self.process = cordee_core::prng::mix(self.process);
+        self.queue.retain(|own| !own.acked);
+        let mut said = Vec::new();
+        for (number, own) in (1..).zip(&mut self.queue) {
+            (own.number, own.seen) = (number, false);
+            said.push((number, own.scope.clone(), own.body.clone()));
+        }
+        self.last_number = self.queue.len() as u64;
+        (self.own_seen, self.has) = (0, 0);
+        self.tell(Happened::NumberedAnew(said));
+        let server = self.server.clone();
+        self.go_to(&server, 0);
     }
 
     fn send_own(&mut self, number: u64) {
@@ -704,7 +749,7 @@ impl Client {
             let entry = Portable::take(&mut Reader::new(&bytes)).expect("kept as it was built");
             self.put(&chat::Return { entry, tag });
         }
-        self.happened.push(Happened::Wanted(count));
+        self.tell(Happened::Wanted(count));
         self.put(&chat::Returned { count });
     }
 
@@ -821,16 +866,16 @@ impl Client {
             } else {
                 assert!(number <= self.last_number, "{}: only what was said", self.name);
             }
-            self.happened.push(Happened::Acked(number, ack.copies, ack.durable, index));
+            self.tell(Happened::Acked(number, ack.copies, ack.durable, index));
         }
         self.release();
     }
 
     fn on_failed(&mut self, failed: &chat::Failed<'_>) {
         if failed.say {
-            self.happened.push(Happened::Refused(failed.request, failed.reason));
+            self.tell(Happened::Refused(failed.request, failed.reason));
         } else {
-            self.happened.push(Happened::Failed(failed.request, failed.reason));
+            self.tell(Happened::Failed(failed.request, failed.reason));
         }
     }
 
@@ -851,7 +896,7 @@ impl Client {
                 *seen = number.max(*seen);
             }
         }
-        self.happened.push(Happened::CaughtUp(room.to_owned()));
+        self.tell(Happened::CaughtUp(room.to_owned()));
     }
 
     // Events and lists.
@@ -870,7 +915,7 @@ impl Client {
                 } else if let Some((_, rooms)) = self.roster.get_mut(&arrived.session) {
                     rooms.insert(room.clone());
                 }
-                self.happened.push(Happened::Arrived(arrived.name.to_owned(), room));
+                self.tell(Happened::Arrived(arrived.name.to_owned(), room));
             }
             chat::Departed::KIND => {
                 let departed: chat::Departed<'_> = parse(payload);
@@ -881,7 +926,7 @@ impl Client {
                 } else if let Some((_, rooms)) = self.roster.get_mut(&departed.session) {
                     rooms.remove(&room);
                 }
-                self.happened.push(Happened::Departed(departed.name.to_owned(), room));
+                self.tell(Happened::Departed(departed.name.to_owned(), room));
             }
             chat::Renamed::KIND => {
                 let renamed: chat::Renamed<'_> = parse(payload);
@@ -893,15 +938,15 @@ impl Client {
                     renamed.to.clone_into(&mut self.name);
                 }
                 let (from, to) = (renamed.from.to_owned(), renamed.to.to_owned());
-                self.happened.push(Happened::Renamed(from, to, renamed.reason));
+                self.tell(Happened::Renamed(from, to, renamed.reason));
             }
             chat::RoomMade::KIND => {
                 let made: chat::RoomMade<'_> = parse(payload);
-                self.happened.push(Happened::RoomMade(made.room.to_owned()));
+                self.tell(Happened::RoomMade(made.room.to_owned()));
             }
             chat::TopicSet::KIND => {
                 let set: chat::TopicSet<'_> = parse(payload);
-                self.happened.push(Happened::TopicSet(set.room.to_owned(), set.topic.to_owned()));
+                self.tell(Happened::TopicSet(set.room.to_owned(), set.topic.to_owned()));
             }
             chat::UserList::KIND => self.on_users(&parse(payload)),
             chat::RoomList::KIND => {

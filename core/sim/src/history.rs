@@ -154,6 +154,14 @@ impl History {
                     let said = self.said.get_mut(&key).expect("only what was said");
                     said.acknowledged = true;
                 }
+                Happened::NumberedAnew(again) => {
+                    for (number, scope, body) in again {
+                        let key = (author.expect("attached"), *number);
+                        let after = BTreeMap::new();
+                        let (scope, body) = (scope.clone(), body.clone());
+                        self.said.insert(key, Said { scope, body, after, acknowledged: false });
+                    }
+                }
                 Happened::Departed(name, room) if room.is_empty() => {
                     *seen.departed.entry(name.clone()).or_default() += 1;
                 }

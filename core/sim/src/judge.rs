@@ -88,7 +88,12 @@ impl World {
                 rows_of(archive, room).into_iter().map(|row| (row.3, row.4)).collect();
             let held = seat.rows_of(room);
             let missed: Vec<_> = there.difference(&held).collect();
-            assert!(missed.is_empty(), "{name} was never shown {missed:?} in {room}");
+            assert!(
+                missed.is_empty(),
+                "{name} was never shown {missed:?} in {room}\n{}{}",
+                seat.story(),
+                self.describe()
+            );
             lacking += held.difference(&there).count();
         }
         assert!(

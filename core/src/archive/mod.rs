@@ -297,7 +297,23 @@ impl Archive {
     /// Appends the frame of [`entry`](Self::entry), with `extra_flags` added.
     pub fn put_entry(&self, id: EntryId, final_clock: Clock, extra_flags: u8, out: &mut Vec<u8>) {
         let record = self.store.record(id);
-        let index = self.index_of(id, record);
+        self.put_indexed(record, self.index_of(id, record), final_clock, extra_flags, out);
+    }
+
+    /// As [`put_entry`](Self::put_entry), of an entry that was inserted last.
+    pub fn put_inserted(&self, inserted: &Inserted, final_clock: Clock, out: &mut Vec<u8>) {
+        let record = self.store.record(inserted.id);
+        self.put_indexed(record, inserted.index, final_clock, 0, out);
+    }
+
+    fn put_indexed(
+        &self,
+        record: &Record,
+        index: u64,
+        final_clock: Clock,
+        extra_flags: u8,
+        out: &mut Vec<u8>,
+    ) {
         let stored = self.store.bytes_of(record);
         let start = out.len();
         out.reserve(HEADER_BYTES + stored.len() + 11);
@@ -312,6 +328,12 @@ impl Archive {
     /// Appends the portable form of an entry.
     pub fn put_portable(&self, id: EntryId, out: &mut Vec<u8>) {
         forms::put_portable(self.store.bytes(id), &self.origins, out);
+    }
+
+    /// The portable form of the entry that was inserted last.
+    #[must_use]
+    pub fn inserted_portable(&self) -> &[u8] {
+        &self.scratch.bytes
     }
 
     /// The tag of an entry.

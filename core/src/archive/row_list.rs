@@ -220,10 +220,21 @@ impl RowList {
     }
 }
 
-/// Where an id is among others. These mostly came in their order, so that halving finds it;
-/// where they did not, all are looked at.
+/// Where an id is among others. Where these came in their order halving finds it; where they did
+/// not, all are looked at, many at once and without a way out in between, so that the processor
+/// compares them side by side.
 fn position(ids: &[Id], id: Id) -> Option<usize> {
-    ids.binary_search(&id).ok().or_else(|| ids.iter().position(|other| *other == id))
+    const AT_ONCE: usize = 16;
+    if let Ok(at) = ids.binary_search(&id) {
+        return Some(at);
+    }
+    let (many, rest) = ids.as_chunks::<AT_ONCE>();
+    let holds = |ids: &[Id; AT_ONCE]| ids.iter().fold(false, |found, other| found | (*other == id));
+    let (before, ids) = match many.iter().position(holds) {
+        Some(chunk) => (chunk * AT_ONCE, &many[chunk][..]),
+        None => (many.len() * AT_ONCE, rest),
+    };
+    ids.iter().position(|other| *other == id).map(|at| before + at)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cordee_net::client::Target;
 use reedline::{
@@ -12,6 +13,9 @@ use reedline::{
     MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent,
     ReedlineMenu, Signal, Span, Suggestion, default_emacs_keybindings,
 };
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::Editing;
 use crate::chat::commands::COMMANDS;
@@ -28,6 +32,7 @@ pub(super) fn start(conversation: &Arc<Conversation>) -> io::Result<Editing> {
     let mut editor = editor(conversation, printer).with_break_signal(Arc::clone(&stop));
     let repaint = editor.repaint_signal();
     let standing = conversation.standing();
+    watch_hangup(conversation)?;
     let thread = thread::Builder::new().name("editor".to_owned()).spawn({
         let (conversation, reading) = (Arc::clone(conversation), Arc::clone(&reading));
         move || edit(&conversation, &mut editor, &reading)
@@ -54,8 +59,23 @@ fn editor(conversation: &Arc<Conversation>, printer: ExternalPrinter<String>) ->
         .with_quick_completions(true)
         .with_partial_completions(true)
         .with_external_printer(printer)
+        .with_poll_interval(POLL_INTERVAL)
         .with_ansi_colors(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
         .use_bracketed_paste(true)
+}
+
+/// Leaves when the terminal is hung up, which the line editor does not notice.
+fn watch_hangup(conversation: &Arc<Conversation>) -> io::Result<()> {
+    let conversation = Arc::clone(conversation);
+    thread::Builder::new().name("hangup".to_owned()).spawn(move || {
+        let stdin = io::stdin();
+        // Without events to wait for, it returns when there is nothing to wait for any more.
+        while let Ok(0) | Err(Errno::INTR) =
+            poll(&mut [PollFd::new(&stdin, PollFlags::empty())], None)
+        {}
+        conversation.interrupt();
+    })?;
+    Ok(())
 }
 
 /// Reads lines until the user leaves or the client has ended.
@@ -186,6 +206,8 @@ fn suggestion(value: String, start: usize, end: usize) -> Suggestion {
 
 const MENU: &str = "names";
 const INDICATOR: &str = "> ";
+/// How often the line editor looks for lines to print.
+const POLL_INTERVAL: Duration = Duration::from_millis(40);
 /// Lines on their way to the screen.
 const PRINTER_LINES_MAX: usize = 1_024;
 /// Names shown at a time.

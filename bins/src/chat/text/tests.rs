@@ -1,5 +1,4 @@
 use cordee_core::ids::{AuthorId, Clock, SessionId};
-use cordee_core::wire::Reason;
 use cordee_net::client::{MemberState, MessageId};
 
 use super::*;
@@ -116,7 +115,7 @@ fn lists_are_short_on_arrival_and_whole_when_asked_for() {
         server: "127.0.0.1:5000".to_owned(),
         rooms: vec!["#all".to_owned(), "#ops".to_owned()],
     };
-    let users = Event::Users { reference: 0, users: vec![user("ada", true), user("bob", false)] };
+    let users = Event::Users { reference: 0, users: vec![user("bob", false), user("ada", true)] };
     assert_eq!(shown(&users), ["* here: ada, bob"]);
     assert_eq!(
         answered(&users),

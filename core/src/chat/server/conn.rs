@@ -142,6 +142,8 @@ pub(super) struct Unacknowledged {
     pub(super) author_number: u64,
     pub(super) origin: OriginRef,
     pub(super) number: u64,
+    /// Its index when it was accepted.
+    pub(super) index: u64,
 }
 
 /// A search under way: a part of the archive is looked through at a time.

@@ -230,8 +230,7 @@ impl ChatServer {
         indexes.clear();
         let first = queue[0].author_number;
         for message in queue.drain(..run) {
-            let row = self.archive.id(message.origin, message.number);
-            indexes.push(row.map_or(0, |row| self.archive.index(row)));
+            indexes.push(message.index);
         }
         let durable = at(&self.storage.synced, last.origin) >= last.number;
         let copies = self.copies(last).min(u32::from(u8::MAX)) as u8;

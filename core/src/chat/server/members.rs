@@ -195,6 +195,11 @@ impl Members {
         }
     }
 
+    /// Whether it is known who is at every address.
+    pub(super) fn all_met(&self) -> bool {
+        self.targets.iter().all(|target| target.server.is_some())
+    }
+
     /// Whether every address was tried at least once.
     pub(super) fn all_tried(&self) -> bool {
         self.targets.iter().all(|target| target.tried || target.server == Some(self.own))

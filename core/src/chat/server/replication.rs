@@ -4,8 +4,8 @@
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Peer, at, raise};
-use super::entries::to_portable;
 use super::{ChatServer, Effect};
+use crate::archive::NewEntry;
 use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId};
 use crate::log::EVERYONE;
 use crate::outbox::Outbox;
@@ -43,12 +43,23 @@ impl ChatServer {
                 return Ok(());
             }
         }
-        let mut portable = core::mem::take(&mut self.portable);
-        portable.clear();
-        let full = |theirs| ours(theirs).map(|ours| self.archive.origin(ours));
-        let result = to_portable(entry, full, &mut portable).map_err(Reason::from);
-        let result = result.and_then(|()| self.on_foreign(now, &portable, entry.tag, out));
-        self.portable = portable;
+        let mut after = Vec::with_capacity(entry.after.len());
+        for (theirs, number) in entry.after {
+            after.push((ours(theirs).ok_or(Reason::BadFrame)?, number));
+        }
+        let new = NewEntry {
+            origin,
+            number: entry.number,
+            clock: entry.clock,
+            author: entry.author,
+            author_number: entry.author_number,
+            name: entry.name,
+            scope: entry.scope,
+            after: &after,
+            body: entry.body,
+            tag: entry.tag,
+        };
+        let result = self.on_foreign(now, &new, out);
         if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
             raise(&mut peer.held, origin, entry.number);
         }
@@ -407,7 +418,7 @@ impl ChatServer {
             .iter()
             .filter(|(_, member)| member.counts())
             .all(|(id, _)| self.linked_peers().any(|(_, peer)| peer.server == id));
-        if !all_linked {
+        if !all_linked || !self.members.all_met() {
             return;
         }
         let mut news: Vec<(OriginRef, u64)> = Vec::new();

@@ -1,5 +1,6 @@
 //! Questions of clients and observers, and their answers.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -336,11 +337,14 @@ impl ChatServer {
         let mut page = Pages::default();
         let rooms: Vec<(String, String)> =
             self.rooms.iter().map(|(name, room)| (name.to_string(), room.topic.clone())).collect();
+        let mut inside: BTreeMap<String, u32> = BTreeMap::new();
+        for (_, record) in self.roster.iter().filter(|(_, record)| record.is_here()) {
+            for room in &record.rooms {
+                *inside.entry(room.clone()).or_default() += 1;
+            }
+        }
         for (name, topic) in &rooms {
-            let inside = |record: &super::roster::Record| {
-                record.is_here() && record.rooms.binary_search(name).is_ok()
-            };
-            let users = self.roster.iter().filter(|(_, record)| inside(record)).count() as u32;
+            let users = inside.get(name).copied().unwrap_or(0);
             let scope = self.archive.find_scope(&Scope::Room(name));
             let entries = scope.map_or(0, |scope| self.archive.scope_rows(scope));
             let info = RoomInfo { room: name, users, entries, topic };

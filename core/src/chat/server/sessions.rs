@@ -330,16 +330,7 @@ impl ChatServer {
     ) -> Result<(), Reason> {
         match self.client_ref(id) {
             Some(Client::Returning(..)) => {
-                if let Err(reason) = self.take_back(now, &back.entry, back.tag, out) {
-                    // Of another cluster, or of this one before all its servers died at once: it
-                    // is lost, the session is not.
-                    self.count_request(id, out);
-                    self.send(
-                        id,
-                        &chat::Failed { request: 0, say: false, reason, detail: "" },
-                        out,
-                    );
-                }
+                self.take_back(now, &back.entry, back.tag, out);
                 Ok(())
             }
             _ => Err(Reason::Unexpected),

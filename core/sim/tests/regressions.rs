@@ -1,0 +1,57 @@
+//! Runs that went wrong once.
+
+use cordee_sim::{Cut, Options, World};
+
+fn meshed(seed: u64, options: Options) -> World {
+    let mut world = World::new(seed, options);
+    world.wait(5_000, "all servers link", World::is_meshed);
+    world
+}
+
+fn three() -> Options {
+    Options { servers: 3, ..Options::default() }
+}
+
+/// What two servers that restarted alone take for held by everyone is not: the third counts, too.
+#[test]
+fn an_authors_order_survives_a_part_of_the_cluster_that_started_anew_without_the_rest() {
+    for seed in 0..8 {
+        let mut world = meshed(seed, three());
+        world.cut(0, 1, Cut::Reset);
+        world.cut(0, 2, Cut::Reset);
+        for node in [1, 2] {
+            world.crash(node);
+            world.start(node);
+        }
+        world.run_ms(2_000);
+        let clients = world.join_clients(&[("a", 1), ("b", 0)]);
+        for at in 1..=20 {
+            world.say(clients[0], "#all", &format!("{at}"));
+        }
+        world.run_ms(3_000);
+        world.crash(1);
+        world.wait(2_000, "a goes on", |world| world.client(clients[0]).is_caught_up());
+        world.say(clients[0], "#all", "21");
+        world.run_ms(100);
+        world.start(1);
+        world.heal_and_judge(10_000);
+    }
+}
+
+#[test]
+fn a_cluster_that_lost_everything_takes_its_clients_in_again() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, three());
+        let clients = world.join_clients(&[("a", 0), ("b", 1)]);
+        for at in 0..5 {
+            world.say(clients[at % 2], "#all", &format!("{at}"));
+            world.run_ms(20);
+        }
+        for node in 0..3 {
+            world.crash(node);
+        }
+        world.say(clients[0], "#all", "into the void");
+        world.heal_and_judge(10_000);
+        assert_eq!(world.client(clients[1]).bodies("#all").last(), Some(&"into the void"));
+    }
+}
