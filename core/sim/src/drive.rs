@@ -432,7 +432,8 @@ impl World {
                 self.schedule(at, event);
             }
             Effect::Persist { sequence, bytes } => {
-                self.history.on_persist((node, start), out.bytes(bytes));
+                let trims = self.trims();
+                self.history.on_persist((node, start), out.bytes(bytes), trims);
                 let (least, jitter) = self.options.persist_us;
                 let ids = [node as u64, start, sequence];
                 let takes = least + self.draw.below("persist", &ids, jitter.max(1));

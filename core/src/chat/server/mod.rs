@@ -12,6 +12,7 @@
 //! One file a concept: `api` is what the driver sees; `sessions` attaches, `claims` decides on
 //! names, `entries` takes messages in and shows them, `delivery` sends archive and
 //! acknowledgements, `requests` answers questions, `links` and `replication` keep the mesh,
+//! `floors` makes good what cannot be replicated any more,
 //! `presence` keeps the roster, `upkeep` is what time brings.
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,7 @@ mod clock;
 mod conn;
 mod delivery;
 mod entries;
+mod floors;
 mod inlet;
 mod links;
 mod members;
