@@ -50,7 +50,7 @@ impl Painted {
         }
         let columns = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
         // Without a terminal there is nothing to tidy; the line editor notices by itself.
-        let _ = state.make_room(columns.max(1));
+        let _ = state.make_room(columns.max(1), io::stderr().lock());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -68,8 +68,7 @@ impl Highlighter for Painted {
 
 impl State {
     /// Leaves the cursor where the line editor expects it, with nothing painted any more.
-    fn make_room(&self, columns: usize) -> io::Result<()> {
-        let mut out = io::stderr().lock();
+    fn make_room(&self, columns: usize, mut out: impl Write) -> io::Result<()> {
         let (mut up, full) = self.cursor_row(columns);
         if full {
             // The cursor is at the end of a full row or already on the next one, as terminals
@@ -144,6 +143,23 @@ mod tests {
         assert_eq!(state("世世", 6).cursor_row(18), (1, false));
         assert_eq!(state("one\ntwo", 7).cursor_row(80), (1, false));
         assert_eq!(state("", 0).cursor_row(80), (0, false));
+    }
+
+    #[test]
+    fn everything_from_the_first_row_on_is_cleared_and_the_cursor_left_where_it_is_expected() {
+        let codes = |state: &State, columns| {
+            let mut out = Vec::new();
+            state.make_room(columns, &mut out).expect("memory");
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(codes(&state("", 0), 80), "\r\x1b[J");
+        // Two rows, and the line editor takes it for two.
+        assert_eq!(codes(&state(&"x".repeat(30), 30), 24), "\x1b[1A\r\x1b[J\n");
+        // The cursor is on the first of them.
+        assert_eq!(codes(&state(&"x".repeat(30), 0), 24), "\r\x1b[J\n");
+        // One row, and the line editor takes it for two.
+        assert_eq!(codes(&state(&"世".repeat(30), 90), 80), "\r\x1b[J\n");
+        assert_eq!(codes(&state(&"x".repeat(9), 9), 24), "  \x1b[1A\r\x1b[J");
     }
 
     #[test]
