@@ -149,6 +149,7 @@ impl World {
         let address = match self.wires[wire].ends[0] {
             End::Node { node, .. } => node as u128,
             End::Client(client) => 1_000 + client as u128,
+            End::Real(real, _) => 2_000 + real as u128,
             End::Raw(_) | End::Nobody => 1,
         };
         let source = Source { address, loopback };

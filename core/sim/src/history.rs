@@ -184,6 +184,11 @@ impl History {
         self.wiped.len()
     }
 
+    /// The room or talk in which a message was said.
+    pub(crate) fn scope_of(&self, message: &(AuthorId, u64)) -> Option<&str> {
+        self.said.get(message).map(|said| said.scope.as_str())
+    }
+
     /// How many messages were said.
     #[must_use]
     pub fn said(&self) -> usize {

@@ -17,10 +17,12 @@ mod history;
 mod judge;
 mod node;
 mod pipe;
+mod real;
 mod world;
 
 pub use client::{Client, Happened, Shown};
 pub use draw::Draw;
 pub use history::History;
 pub use node::{Node, Setup};
+pub use real::Real;
 pub use world::{Cut, Options, RawId, World};

@@ -26,7 +26,8 @@ impl ChatClient {
             return;
         }
         let me = self.me.session;
-        self.roster.finish_list(me, &mut |change| {
+        let missing_until = now + self.config.limits.missing_us_max;
+        self.roster.finish_list(me, missing_until, &mut |change| {
             if !first {
                 tell_change(&change, out);
             }

@@ -109,7 +109,7 @@ impl ChatClient {
     fn start_over(&mut self, now: Time, out: &mut Outbox<Effect>) {
         self.close(Role::Standby, out);
         self.close(Role::Candidate, out);
-        self.forget();
+        self.receive_anew();
         self.seen = Seen::default();
         self.reconnect(now, out);
     }
@@ -122,7 +122,7 @@ impl ChatClient {
         let cluster = self.primary.as_ref().and_then(|link| link.cluster);
         if self.me.cluster.is_some() && self.me.cluster != cluster {
             // What was received is nothing to a cluster that was founded anew.
-            self.forget();
+            self.receive_anew();
         }
         let fresh = self.me.intent != Intent::Resume;
         for (_, room) in self.rooms.iter_mut() {
@@ -192,7 +192,7 @@ impl ChatClient {
         let (asked, server) = (link.intent, link.address.clone());
         self.me.cluster = link.cluster;
         if asked == Intent::Resume && attached.intent != Intent::Resume {
-            self.forget();
+            self.receive_anew();
         }
         self.me.session = attached.session;
         for (origin, number) in attached.cut {

@@ -163,7 +163,9 @@ impl ChatClient {
             Place::Talk { .. } => self.talks_held += 1,
         }
         let forgotten = message.replay && message.id.number <= self.me.forgotten;
-        if !said_here || forgotten {
+        let shown_before = !self.shown_before.is_empty()
+            && self.shown_before.has(scope, entry.author, entry.author_number);
+        if (!said_here || forgotten) && !shown_before {
             tell_message(&message, out);
         }
         Ok(())
