@@ -2,6 +2,7 @@
 
 use super::api::{Effect, Event, Message as Shown};
 use super::link::Phase;
+use super::outgoing::Addressee;
 use super::rooms::Partial;
 use super::roster::Change;
 use super::rows::RowScope;
@@ -266,9 +267,17 @@ impl ChatClient {
                 self.seen.merge(&partial.seen);
             }
         }
-        if everything {
-            self.caught_up = true;
+        self.caught_up |= everything;
+        if self.caught_up {
+            let rooms = &self.rooms;
+            let comes = |to: &Addressee| {
+                let room = if let Addressee::Room(room) = to { rooms.get(room) } else { None };
+                room.is_some_and(|room| room.partial.is_some())
+            };
+            self.outgoing.caught_up(self.me.server_has, comes);
             self.settle_said(out);
+        }
+        if everything {
             self.way.settle();
             self.spare.renew();
             self.arrive(now, out);
@@ -278,8 +287,8 @@ impl ChatClient {
         tell(out, Event::CaughtUp { room });
     }
 
-    /// Messages that an earlier server took in, and of which this one has shown us the entry, are
-    /// safe, though nobody acknowledged them.
+    /// Messages that an earlier server took in, and of which this one has shown us the entry or has
+    /// trimmed it, are safe, though nobody acknowledged them.
     fn settle_said(&mut self, out: &mut Outbox<Effect>) {
         if !self.caught_up {
             return;

@@ -37,7 +37,7 @@ pub(super) struct Own {
     pub(super) reference: u64,
     /// Its index, once it was seen in the archive.
     pub(super) index: u64,
-    /// It need not be seen: its room was left.
+    /// It need not be seen: its room was left, or the server does not keep it any more.
     out_of_sight: bool,
 }
 
@@ -192,6 +192,15 @@ impl Outgoing {
         self.release();
     }
 
+    /// Everything that the server had up to `has` and keeps was sent, but for what `comes` still:
+    /// the rest was trimmed there, and need not be seen.
+    pub(super) fn caught_up(&mut self, has: u64, comes: impl Fn(&Addressee) -> bool) {
+        for own in self.queue.iter_mut().filter(|own| own.number <= has) {
+            own.out_of_sight |= !comes(&own.to);
+        }
+        self.release();
+    }
+
     /// What was received is forgotten: nothing was seen.
     pub(super) fn forget(&mut self) {
         self.seen = 0;
@@ -325,6 +334,20 @@ mod tests {
         assert!(!outgoing.expects_refusals());
         assert_eq!(outgoing.refuse(3).map(|own| own.reference), Some(104));
         assert_eq!(outgoing.unacknowledged_count(), 2);
+        outgoing.check();
+    }
+
+    #[test]
+    fn what_the_server_has_and_does_not_send_is_safe_and_gone() {
+        let mut outgoing = said(3);
+        send_all(&mut outgoing);
+        assert_eq!(outgoing.attach(2), Agreement::Good);
+        outgoing.caught_up(2, |_| true);
+        assert_eq!(outgoing.settle_next(2), None, "it is on its way");
+        outgoing.caught_up(2, |_| false);
+        assert_eq!(outgoing.settle_next(2), Some((1, 101, 0)));
+        assert_eq!(outgoing.settle_next(2), Some((2, 102, 0)));
+        assert_eq!((outgoing.settle_next(2), outgoing.kept()), (None, 1));
         outgoing.check();
     }
 
