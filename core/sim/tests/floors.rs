@@ -123,6 +123,9 @@ fn who_resumes_at_a_late_joiner_with_an_old_vector_is_up_to_date() {
     world.say(clients[2], &talk, "late, between us");
     judge(&mut world);
     assert_eq!(world.client(clients[2]).unacknowledged(), 0);
+    let happened = &world.client(clients[2]).happened;
+    let anew = happened.iter().any(|happened| matches!(happened, Happened::NumberedAnew(_)));
+    assert!(!anew, "its author is known where all it said was trimmed");
     let rows = world.server(2).machine().expect("it runs").archive().rows();
     assert_eq!(rows, world.history.said() as u64, "what was trimmed is not taken in again");
 }

@@ -2,7 +2,6 @@
 
 use super::api::{Effect, Event, Message as Shown};
 use super::link::Phase;
-use super::outgoing::Addressee;
 use super::rooms::Partial;
 use super::roster::Change;
 use super::rows::RowScope;
@@ -123,11 +122,11 @@ impl ChatClient {
             Joined::KIND => self.on_joined(&Joined::parse(bytes)?, out),
             Left::KIND => {
                 let Left { request, room } = Left::parse(bytes)?;
-                let reference = self.requests.remove(request).map_or(0, |asked| asked.reference);
+                let reference = self.answered(request, out).map_or(0, |asked| asked.reference);
                 self.leave_room(room, reference, out);
             }
             Done::KIND => {
-                if let Some(asked) = self.requests.remove(Done::parse(bytes)?.request) {
+                if let Some(asked) = self.answered(Done::parse(bytes)?.request, out) {
                     tell(out, Event::Done { reference: asked.reference });
                 }
             }
@@ -147,8 +146,7 @@ impl ChatClient {
         let Some(scope) = self.advance(&message, origin, entry.number) else { return Ok(()) };
         let said_here = message.id.author == self.author();
         if said_here {
-            self.outgoing.see(entry.author_number, entry.index);
-            self.settle_said(out);
+            self.outgoing.see(entry.author_number);
         }
         if entry.flags & flags::COPY != 0 {
             return Ok(());
@@ -236,8 +234,9 @@ impl ChatClient {
     fn on_ack(&mut self, ack: &Ack<'_>, out: &mut Outbox<Effect>) {
         let author = self.author();
         for (number, index) in (ack.first..).zip(ack.indexes) {
-            while let Some((settled, reference, seen)) = self.outgoing.acknowledge_next(number) {
-                let index = if settled == number { index } else { seen };
+            while let Some((settled, reference)) = self.outgoing.acknowledge_next(number) {
+                // One that the server passed over has no index here.
+                let index = if settled == number { index } else { 0 };
                 let id = super::MessageId { author, number: settled };
                 let (copies, durable) = (ack.copies, ack.durable);
                 tell(out, Event::Sent { reference, id, index, copies, durable });
@@ -252,10 +251,11 @@ impl ChatClient {
                 self.seen.set_stable(origin, number);
             }
         }
-        let seen = &self.seen;
-        // Beyond the vector lies what was handed back and has another number now.
+        let (seen, rooms) = (&self.seen, &self.rooms);
+        // Beyond all vectors lies what was handed back and has another number now.
         self.store.release(|origin, number| {
-            seen.is_stable(origin, number) || number > seen.shown().at(origin)
+            let claimed = seen.base().at(origin).max(rooms.seen(origin));
+            seen.is_stable(origin, number) || number > claimed
         });
     }
 
@@ -267,17 +267,8 @@ impl ChatClient {
                 self.seen.merge(&partial.seen);
             }
         }
-        self.caught_up |= everything;
-        if self.caught_up {
-            let rooms = &self.rooms;
-            let comes = |to: &Addressee| {
-                let room = if let Addressee::Room(room) = to { rooms.get(room) } else { None };
-                room.is_some_and(|room| room.partial.is_some())
-            };
-            self.outgoing.caught_up(self.me.server_has, comes);
-            self.settle_said(out);
-        }
         if everything {
+            self.caught_up = true;
             self.way.settle();
             self.spare.renew();
             self.arrive(now, out);
@@ -285,19 +276,6 @@ impl ChatClient {
         }
         let room = text(out, room);
         tell(out, Event::CaughtUp { room });
-    }
-
-    /// Messages that an earlier server took in, and of which this one has shown us the entry or has
-    /// trimmed it, are safe, though nobody acknowledged them.
-    fn settle_said(&mut self, out: &mut Outbox<Effect>) {
-        if !self.caught_up {
-            return;
-        }
-        let author = self.author();
-        while let Some((number, reference, index)) = self.outgoing.settle_next(self.me.server_has) {
-            let id = super::MessageId { author, number };
-            tell(out, Event::Sent { reference, id, index, copies: 1, durable: false });
-        }
     }
 
     fn on_event(&mut self, frame: Frame<'_>, out: &mut Outbox<Effect>) -> Result<(), WireError> {

@@ -54,7 +54,7 @@ pub use limits::{ClientLimits, memory_bytes_max};
 pub use ring::split_address;
 
 use crate::hash;
-use crate::ids::{AuthorId, SessionId};
+use crate::ids::{AuthorId, SessionId, Tag};
 use crate::machine::Machine;
 use crate::names;
 use crate::outbox::Outbox;
@@ -132,8 +132,8 @@ struct Me {
     attachment: u32,
     /// What the next attachment asks for.
     intent: Intent,
-    /// The last number of its own that the server had when the session was attached.
-    server_has: u64,
+    /// The id of the cluster that it was attached to.
+    cluster: Option<Tag>,
     /// Own messages up to this number are shown when they come again: they were forgotten.
     forgotten: u64,
 }
@@ -192,7 +192,7 @@ impl ChatClient {
             name_tries: 0,
             attachment: config.attachment,
             intent: Intent::New,
-            server_has: 0,
+            cluster: None,
             forgotten: 0,
         };
         ChatClient {

@@ -43,8 +43,10 @@ mod conn;
 mod delivery;
 mod entries;
 mod floors;
+mod inlet;
 mod links;
 mod members;
+mod outlets;
 mod presence;
 mod replication;
 mod requests;
@@ -57,6 +59,8 @@ mod upkeep;
 mod waiting;
 
 pub use api::{Config, DialId, Effect, Input, Source};
+pub use inlet::Inlet;
+pub use outlets::{Outlets, Sent};
 
 use claims::Claims;
 use clock::HybridClock;
