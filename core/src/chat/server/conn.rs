@@ -69,8 +69,8 @@ pub(super) enum Client {
     Claiming(Request),
     /// What it saw and we lack is on its way from a peer, until the deadline at the latest.
     Awaiting(Request, Time),
-    /// It hands back what nobody else has.
-    Returning(Request, Time),
+    /// It hands back what nobody else has: until when the next is awaited, and until when all.
+    Returning(Request, Time, Time),
     /// Attached.
     Attached(Attached),
 }

@@ -116,6 +116,8 @@ impl<N: Node> Hub<N> {
             self.input(now, Input::Wall(wall()));
             self.round(now);
             if self.ended.is_none() {
+                // What is persisted by now can be told and acknowledged in the same round.
+                self.commit(now);
                 self.node.handle_timeout(now, &mut self.outbox);
                 self.drain();
                 self.commit(now);

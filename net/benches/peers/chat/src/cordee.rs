@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use cordee_core::framing::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, first_frame};
 use cordee_core::ids::{OriginRef, SessionSecret};
-use cordee_core::wire::chat::{
-    Ack, AskServer, Attach, CaughtUp, Failed, Intent, MemberState, Say, ServerStatus,
-};
+use cordee_core::wire::chat::{Ack, Attach, CaughtUp, Failed, Intent, MemberState, Say};
 use cordee_core::wire::entry::{Entry, Scope};
 use cordee_core::wire::hello::{Bye, Hello, Magic, Role, Transport};
 use cordee_core::wire::{Fixed64, Message, Seq, VERSION_MAJOR, VERSION_MINOR};
+use cordee_net::observe::{Observer, ServerReport};
 
-use crate::failure::{Context, Result, broken};
+use crate::failure::{Context, Failure, Result, broken};
 use crate::process::{Process, free_ports, loopback};
 use crate::swarm::{Event, Line, Speaker};
 use crate::system::{SERVERS, System};
@@ -24,7 +23,8 @@ use crate::system::{SERVERS, System};
 const LIFE_MAX: Duration = Duration::from_secs(300);
 /// For a cluster to come up, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-const CLUSTER: &str = "bench";
+/// Their cluster's name.
+pub(crate) const CLUSTER: &str = "bench";
 const ROOM: Scope<'static> = Scope::Room("#all");
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -97,7 +97,7 @@ impl System for Cordee {
     }
 
     fn kept(&mut self) -> Result<u64> {
-        let rows = self.ports.iter().map(|port| Ok(status(*port)?.rows));
+        let rows = self.ports.iter().map(|port| Ok(report(*port)?.ma));
         let rows: Vec<u64> = rows.collect::<Result<_>>()?;
         Ok(rows.into_iter().min().unwrap_or(0))
     }
@@ -108,10 +108,15 @@ impl System for Cordee {
 }
 
 impl Cordee {
+    /// The ports of the servers, in the order of the ring.
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
     /// Asks to attach a session of its own; nothing is read yet.
     fn attach(&mut self, server: usize) -> Result<Talk> {
         self.clients += 1;
-        let mut talk = Talk::begin(self.ports[server], Role::Client)?;
+        let mut talk = Talk::begin(self.ports[server])?;
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&self.clients.to_be_bytes());
         let name = format!("u{}", self.clients);
@@ -132,38 +137,25 @@ impl Cordee {
     }
 }
 
-/// How a server stands.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    /// The process that serves.
-    pub(crate) pid: u32,
-    /// Rows of its archive.
-    pub(crate) rows: u64,
-    /// Members of the cluster that it is linked with, itself included.
-    pub(crate) linked: usize,
+/// Asks the server on a port how it stands.
+pub(crate) fn report(port: u16) -> Result<ServerReport> {
+    let report = Observer::connect(&loopback(port).to_string(), CLUSTER, PATIENCE)
+        .and_then(|mut observer| observer.report(PATIENCE));
+    report.map_err(|error| Failure::Broken(format!("the server on port {port}: {error}")))
 }
 
-/// Asks the server on a port how it stands.
-pub(crate) fn status(port: u16) -> Result<Standing> {
-    let mut talk = Talk::begin(port, Role::Observer)?;
-    talk.send(&AskServer { users: false })?;
-    talk.await_frame(ServerStatus::KIND, |payload| {
-        let Ok(status) = ServerStatus::parse(payload) else { return broken("a bad status") };
-        let linked = |state| state == MemberState::Linked;
-        Ok(Standing {
-            pid: status.pid,
-            rows: status.ma,
-            linked: status.members.iter().filter(|member| linked(member.state)).count(),
-        })
-    })
+/// Whether a server is linked with `count` members, itself included.
+pub(crate) fn is_linked(report: &ServerReport, count: usize) -> bool {
+    let linked = report.members.iter().filter(|member| member.state == MemberState::Linked);
+    linked.count() == count
 }
 
 /// Waits until all servers serve and are linked with all; their pids.
 pub(crate) fn await_links(ports: &[u16]) -> Result<Vec<u32>> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let all: Vec<Standing> = ports.iter().filter_map(|port| status(*port).ok()).collect();
-        if all.len() == ports.len() && all.iter().all(|server| server.linked == ports.len()) {
+        let all: Vec<ServerReport> = ports.iter().filter_map(|port| report(*port).ok()).collect();
+        if all.len() == ports.len() && all.iter().all(|server| is_linked(server, ports.len())) {
             return Ok(all.iter().map(|server| server.pid).collect());
         }
         if Instant::now() > end {
@@ -181,7 +173,7 @@ struct Talk {
 }
 
 impl Talk {
-    fn begin(port: u16, role: Role) -> Result<Talk> {
+    fn begin(port: u16) -> Result<Talk> {
         let stream = TcpStream::connect(loopback(port)).when("a server of cordee")?;
         stream.set_read_timeout(Some(PATIENCE)).when("a socket")?;
         stream.set_nodelay(true).when("a socket")?;
@@ -190,7 +182,7 @@ impl Talk {
             magic: Magic,
             major: VERSION_MAJOR,
             minor: VERSION_MINOR,
-            role,
+            role: Role::Client,
             transport: Transport::Plain,
             key_id: Fixed64(0),
             cluster: CLUSTER,
