@@ -896,6 +896,13 @@ impl Client {
                 *seen = number.max(*seen);
             }
         }
+        if self.caught_up {
+            // What the server had and did not send was trimmed there.
+            let (has, partial) = (self.has, &self.partial);
+            let trimmed = self.queue.iter_mut().filter(|own| own.number <= has);
+            trimmed.for_each(|own| own.seen |= !partial.contains_key(&own.scope));
+            self.settle();
+        }
         self.tell(Happened::CaughtUp(room.to_owned()));
     }
 
