@@ -185,7 +185,7 @@ impl Client {
             wanted_name: name.to_owned(),
             name: name.to_owned(),
             secret: SessionSecret(secret),
-            process: identity ^ 0xc11e_117,
+            process: identity ^ 0x0c11_e117,
             attachment: 0,
             cluster: cluster.to_owned(),
             session: None,

@@ -796,6 +796,12 @@ impl World {
         alive.iter().all(|node| linked(node) == alive.len() - 1)
     }
 
+    /// Whether servers keep less than is said.
+    pub(crate) fn trims(&self) -> bool {
+        let whole = Limits::default().archive_bytes_max;
+        self.nodes.iter().any(|node| node.setup.limits.archive_bytes_max < whole)
+    }
+
     /// Whether all running servers hold the same.
     #[must_use]
     pub fn is_converged(&self) -> bool {

@@ -16,3 +16,4 @@ fi
 cargo build --release --quiet -p cordee -p cordee-bench-chat
 bench="${CARGO_TARGET_DIR:-target}/release/cordee-bench-chat"
 "$bench" compare "$@"
+"$bench" failover

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use cordee_core::framing::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, first_frame};
 use cordee_core::ids::{OriginRef, SessionSecret};
-use cordee_core::wire::chat::{
-    Ack, AskServer, Attach, CaughtUp, Failed, Intent, MemberState, Say, ServerStatus,
-};
+use cordee_core::wire::chat::{Ack, Attach, CaughtUp, Failed, Intent, MemberState, Say};
 use cordee_core::wire::entry::{Entry, Scope};
 use cordee_core::wire::hello::{Bye, Hello, Magic, Role, Transport};
-use cordee_core::wire::{Fixed64, Message, Reader, Seq, VERSION_MAJOR, VERSION_MINOR};
+use cordee_core::wire::{Fixed64, Message, Seq, VERSION_MAJOR, VERSION_MINOR};
+use cordee_net::observe::{Observer, ServerReport};
 
-use crate::failure::{Context, Result, broken};
+use crate::failure::{Context, Failure, Result, broken};
 use crate::process::{Process, free_ports, loopback};
 use crate::swarm::{Event, Line, Speaker};
 use crate::system::{SERVERS, System};
@@ -24,7 +23,8 @@ use crate::system::{SERVERS, System};
 const LIFE_MAX: Duration = Duration::from_secs(300);
 /// For a cluster to come up, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-const CLUSTER: &str = "bench";
+/// Their cluster's name.
+pub(crate) const CLUSTER: &str = "bench";
 const ROOM: Scope<'static> = Scope::Room("#all");
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -97,7 +97,7 @@ impl System for Cordee {
     }
 
     fn kept(&mut self) -> Result<u64> {
-        let rows = self.ports.iter().map(|port| Ok(status(*port)?.rows));
+        let rows = self.ports.iter().map(|port| Ok(report(*port)?.ma));
         let rows: Vec<u64> = rows.collect::<Result<_>>()?;
         Ok(rows.into_iter().min().unwrap_or(0))
     }
@@ -108,10 +108,15 @@ impl System for Cordee {
 }
 
 impl Cordee {
+    /// The ports of the servers, in the order of the ring.
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
     /// Asks to attach a session of its own; nothing is read yet.
     fn attach(&mut self, server: usize) -> Result<Talk> {
         self.clients += 1;
-        let mut talk = Talk::begin(self.ports[server], Role::Client)?;
+        let mut talk = Talk::begin(self.ports[server])?;
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&self.clients.to_be_bytes());
         let name = format!("u{}", self.clients);
@@ -132,38 +137,25 @@ impl Cordee {
     }
 }
 
-/// How a server stands.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    /// The process that serves.
-    pub(crate) pid: u32,
-    /// Rows of its archive.
-    pub(crate) rows: u64,
-    /// Members of the cluster that it is linked with, itself included.
-    pub(crate) linked: usize,
+/// Asks the server on a port how it stands.
+pub(crate) fn report(port: u16) -> Result<ServerReport> {
+    let report = Observer::connect(&loopback(port).to_string(), CLUSTER, PATIENCE)
+        .and_then(|mut observer| observer.report(PATIENCE));
+    report.map_err(|error| Failure::Broken(format!("the server on port {port}: {error}")))
 }
 
-/// Asks the server on a port how it stands.
-pub(crate) fn status(port: u16) -> Result<Standing> {
-    let mut talk = Talk::begin(port, Role::Observer)?;
-    talk.send(&AskServer { users: false })?;
-    talk.await_frame(ServerStatus::KIND, |payload| {
-        let Ok(status) = ServerStatus::parse(payload) else { return broken("a bad status") };
-        let linked = |state| state == MemberState::Linked;
-        Ok(Standing {
-            pid: status.pid,
-            rows: status.ma,
-            linked: status.members.iter().filter(|member| linked(member.state)).count(),
-        })
-    })
+/// Whether a server is linked with `count` members, itself included.
+pub(crate) fn is_linked(report: &ServerReport, count: usize) -> bool {
+    let linked = report.members.iter().filter(|member| member.state == MemberState::Linked);
+    linked.count() == count
 }
 
 /// Waits until all servers serve and are linked with all; their pids.
 pub(crate) fn await_links(ports: &[u16]) -> Result<Vec<u32>> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let all: Vec<Standing> = ports.iter().filter_map(|port| status(*port).ok()).collect();
-        if all.len() == ports.len() && all.iter().all(|server| server.linked == ports.len()) {
+        let all: Vec<ServerReport> = ports.iter().filter_map(|port| report(*port).ok()).collect();
+        if all.len() == ports.len() && all.iter().all(|server| is_linked(server, ports.len())) {
             return Ok(all.iter().map(|server| server.pid).collect());
         }
         if Instant::now() > end {
@@ -181,7 +173,7 @@ struct Talk {
 }
 
 impl Talk {
-    fn begin(port: u16, role: Role) -> Result<Talk> {
+    fn begin(port: u16) -> Result<Talk> {
         let stream = TcpStream::connect(loopback(port)).when("a server of cordee")?;
         stream.set_read_timeout(Some(PATIENCE)).when("a socket")?;
         stream.set_nodelay(true).when("a socket")?;
@@ -190,7 +182,7 @@ impl Talk {
             magic: Magic,
             major: VERSION_MAJOR,
             minor: VERSION_MINOR,
-            role,
+            role: Role::Client,
             transport: Transport::Plain,
             key_id: Fixed64(0),
             cluster: CLUSTER,
@@ -324,23 +316,81 @@ impl<'a> Heard<'a> {
     /// Passes the fields up to the body, without validating what it does not use.
     #[inline]
     fn of(payload: &'a [u8]) -> Option<Heard<'a>> {
-        let mut reader = Reader::new(payload);
-        let origin = reader.varint().ok()? as usize;
-        let number = reader.varint().ok()?;
+        let mut rest = payload;
+        let origin = varint(&mut rest)? as usize;
+        let number = varint(&mut rest)?;
         // Clock, author: 8 and 16 bytes.
-        reader.bytes(24).ok()?;
-        let _author_number = reader.varint().ok()?;
-        let name = reader.varint().ok()?;
-        reader.bytes(name as usize).ok()?;
-        if reader.bytes(1).ok()?[0] == 1 {
-            reader.bytes(16).ok()?;
+        pass(&mut rest, 24)?;
+        let _author_number = varint(&mut rest)?;
+        let name = varint(&mut rest)?;
+        pass(&mut rest, name as usize)?;
+        let is_talk = pass(&mut rest, 1)?[0] == 1;
+        pass(&mut rest, if is_talk { 16 } else { 0 })?;
+        let scope = varint(&mut rest)?;
+        pass(&mut rest, scope as usize)?;
+        for _ in 0..2 * varint(&mut rest)? {
+            varint(&mut rest)?;
         }
-        let scope = reader.varint().ok()?;
-        reader.bytes(scope as usize).ok()?;
-        for _ in 0..2 * reader.varint().ok()? {
-            reader.varint().ok()?;
+        let body = varint(&mut rest)?;
+        Some(Heard { origin: origin.min(4_095), number, body: pass(&mut rest, body as usize)? })
+    }
+}
+
+#[inline]
+fn pass<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (passed, left) = rest.split_at_checked(count)?;
+    *rest = left;
+    Some(passed)
+}
+
+/// A number, by branches that a processor foresees: arithmetic without them would make the place of
+/// each field wait for the value of the one before.
+#[inline(always)]
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for at in 0..10 {
+        let byte = *rest.get(at)?;
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            *rest = &rest[at + 1..];
+            return Some(value);
         }
-        let body = reader.varint().ok()?;
-        Some(Heard { origin: origin.min(4_095), number, body: reader.bytes(body as usize).ok()? })
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use cordee_core::ids::{AuthorId, Clock, SessionId, Tag};
+
+    use super::*;
+
+    #[test]
+    fn what_is_heard_is_what_the_entry_says() {
+        let after = [(OriginRef(1), 300), (OriginRef(2), 1 << 40)];
+        for number in [1, 127, 128, 16_383, 16_384, 1 << 21, 1 << 35, (1 << 48) - 1] {
+            for scope in [ROOM, Scope::talk(SessionId(7), SessionId(9), "other")] {
+                let entry = Entry {
+                    origin: OriginRef(number as u32 & 1_023),
+                    number,
+                    clock: Clock(u64::MAX),
+                    author: AuthorId::default(),
+                    author_number: number,
+                    name: "someone",
+                    scope,
+                    after: Seq::new(&after),
+                    body: "what was said",
+                    tag: Tag::default(),
+                    index: 1,
+                    flags: 0,
+                };
+                let mut frame = Vec::new();
+                entry.put_frame(&mut frame);
+                let heard = Heard::of(&frame[HEADER_BYTES..]).expect("a whole entry");
+                assert_eq!(heard.body, b"what was said");
+                assert_eq!((heard.origin, heard.number), (number as usize & 1_023, number));
+                assert!(Heard::of(&frame[HEADER_BYTES..60]).is_none());
+            }
+        }
     }
 }

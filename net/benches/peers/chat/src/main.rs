@@ -7,6 +7,7 @@
 
 mod compare;
 mod cordee;
+mod failover;
 mod failure;
 mod nats;
 mod payload;
@@ -36,6 +37,7 @@ struct Arguments {
 #[argh(subcommand)]
 enum What {
     Compare(compare::Compare),
+    Failover(failover::Failover),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     cordee::set_program(&program);
     let good = match &arguments.what {
         What::Compare(compare) => compare::run(compare),
+        What::Failover(failover) => failover::run(failover),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
