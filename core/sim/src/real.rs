@@ -272,7 +272,8 @@ impl World {
             let shown: BTreeSet<(AuthorId, u64)> =
                 real.shown.iter().map(|shown| (shown.author, shown.number)).collect();
             let may_see = |key: &&(AuthorId, u64)| {
-                key.0 != real.author && self.history.scope_of(key).is_some_and(|s| s == "#all")
+                key.0.session != real.author.session
+                    && self.history.scope_of(key).is_some_and(|s| s == "#all")
             };
             let missed: Vec<_> =
                 there.iter().filter(may_see).filter(|key| !shown.contains(*key)).collect();
