@@ -712,7 +712,10 @@ impl Client {
             .after
             .iter()
             .filter(|(_, number)| *number > 0)
-            .filter_map(|(origin, number)| Some((reference(origin)?, *number)))
+            .map(|(origin, number)| {
+                let known = reference(origin);
+                (known.unwrap_or_else(|| panic!("{}: {origin:?} is unknown", self.name)), *number)
+            })
             .collect();
         let scope = self.scope(&own.scope);
         let say = chat::Say { number, scope, after: Seq::new(&after), body: &own.body };

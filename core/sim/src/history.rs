@@ -43,6 +43,9 @@ struct Seen {
     happened: usize,
     /// Highest number shown in the common room, by author.
     high: BTreeMap<AuthorId, u64>,
+    /// The same, as far as the cluster that it is in can know of it: one that lost what the client
+    /// had seen takes its messages as those of a newcomer.
+    context: BTreeMap<AuthorId, u64>,
     /// What was shown in the common room comes after these.
     required: BTreeMap<AuthorId, u64>,
     /// Everything that was ever shown to it since it last forgot.
@@ -61,7 +64,7 @@ impl History {
         scope: &str,
         body: &str,
     ) {
-        let after = self.clients.entry(client).or_default().high.clone();
+        let after = self.clients.entry(client).or_default().context.clone();
         let (scope, body) = (scope.to_owned(), body.to_owned());
         let said = Said { scope, body, after, acknowledged: false };
         let before = self.said.insert((author, number), said);
@@ -129,6 +132,7 @@ impl History {
             let high = seen.high.entry(shown.author).or_default();
             assert!(shown.number > *high, "client {client}: out of its author's order: {shown:?}");
             *high = shown.number;
+            seen.context.insert(shown.author, shown.number);
             for (author, number) in &said.after {
                 let required = seen.required.entry(*author).or_default();
                 *required = (*required).max(*number);
@@ -155,6 +159,7 @@ impl History {
                     said.acknowledged = true;
                 }
                 Happened::NumberedAnew(again) => {
+                    seen.context.clear();
                     for (number, scope, body) in again {
                         let key = (author.expect("attached"), *number);
                         let after = BTreeMap::new();

@@ -447,10 +447,11 @@ impl ChatServer {
             cut: Seq::new(&cut),
             rooms: Seq::new(&rooms),
         };
+        // First the origins: what the client says again at once names them.
+        self.send_origins(id, out);
         self.send(id, &answer, out);
         self.send_users(id, 0, out);
         self.send_rooms(id, 0, out);
-        self.send_origins(id, out);
         self.feed(id, out);
     }
 

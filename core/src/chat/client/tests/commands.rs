@@ -154,7 +154,7 @@ fn a_reset_receives_everything_again_from_the_same_server_own_messages_too() {
     assert_eq!(rig.take_events(), ["#all ada: own #1 replay own"]);
     assert_eq!(rig.client.held(), 1);
     rig.say("next", 2);
-    assert_eq!(rig.take_sent(again), ["say 2 #all after [] next"]);
+    assert_eq!(rig.take_sent(again), ["say 2 #all after [0:1] next"]);
 }
 
 #[test]

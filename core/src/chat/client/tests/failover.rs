@@ -215,7 +215,7 @@ fn a_message_names_what_was_seen_since_the_one_before_as_this_server_counts() {
     rig.feed(link, &Entry { origin: OriginRef(1), ..entry(4, 2, "another's does") });
     rig.say("a", 1);
     rig.say("b", 2);
-    assert_eq!(rig.take_sent(link), ["say 1 #all after [1:4] a", "say 2 #all after [] b"]);
+    assert_eq!(rig.take_sent(link), ["say 1 #all after [0:1 1:4] a", "say 2 #all after [] b"]);
     rig.end(link);
     // B counts the origins otherwise, and does not know C's.
     rig.feed(standby, &OriginDef { reference: OriginRef(6), origin: origin_of(A) });

@@ -17,7 +17,7 @@ fn a_room_is_joined_and_its_archive_received() {
     rig.feed(link, &entry(5, 1, "live"));
     join(&mut rig, "#Ops", 1);
     rig.command(Command::Say { to: Target::parse("#ops"), body: "hi".into(), reference: 2 });
-    assert_eq!(rig.take_sent(link), ["join #ops", "say 1 #ops after [] hi"]);
+    assert_eq!(rig.take_sent(link), ["join #ops", "say 1 #ops after [0:5] hi"]);
     rig.take_events();
     rig.feed(link, &Joined { request: 1, room: "#ops", topic: "t" });
     rig.feed(link, &replayed(in_room("#ops", entry(2, 1, "old"))));
