@@ -49,7 +49,7 @@ struct Seen {
     /// What was shown in the common room comes after these.
     required: BTreeMap<AuthorId, u64>,
     /// Everything that was ever shown to it since it last forgot.
-    all: BTreeSet<(AuthorId, u64)>,
+    all: BTreeSet<(AuthorId, u64, u64)>,
     /// Names that it was told have departed, and how often.
     departed: BTreeMap<String, u32>,
 }
@@ -120,7 +120,10 @@ impl History {
             let said = self.said.get(&key);
             let said = said.unwrap_or_else(|| panic!("shown, and never said: {shown:?}"));
             assert_eq!((&said.body, &said.scope), (&shown.body, &shown.scope), "as it was said");
-            assert!(seen.all.insert(key), "client {client}: shown twice: {shown:?}");
+            assert!(
+                seen.all.insert((key.0, key.1, shown.stay)),
+                "client {client}: shown twice: {shown:?}"
+            );
             if shown.scope != "#all" {
                 continue;
             }
@@ -165,6 +168,14 @@ impl History {
                         let after = BTreeMap::new();
                         let (scope, body) = (scope.clone(), body.clone());
                         self.said.insert(key, Said { scope, body, after, acknowledged: false });
+                    }
+                }
+                Happened::Refused(number, _) => {
+                    let author = author.expect("attached");
+                    self.said.remove(&(author, *number));
+                    for later in *number.. {
+                        let Some(said) = self.said.remove(&(author, later + 1)) else { break };
+                        self.said.insert((author, later), said);
                     }
                 }
                 Happened::Departed(name, room) if room.is_empty() => {

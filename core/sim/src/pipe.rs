@@ -49,7 +49,6 @@ impl Pipe {
         if self.fin == Fin::Open { WINDOW_BYTES.saturating_sub(self.bytes) } else { 0 }
     }
 
-
     /// Sends bytes in pieces; the last of them arrives at the returned time. Each piece has an
     /// arrival of its own: `arrivals` takes them.
     pub(crate) fn send(

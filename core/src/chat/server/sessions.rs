@@ -195,6 +195,7 @@ impl ChatServer {
             rooms,
             seen,
             partial,
+            said: attach.author_number,
         }))
     }
 
@@ -423,6 +424,7 @@ impl ChatServer {
         let attached = Attached {
             session: request.session,
             author,
+            said_before: request.said,
             name: request.name.clone(),
             rooms: rooms.clone(),
             scopes,
