@@ -446,3 +446,27 @@ fn a_terminal_that_is_hung_up_ends_the_client() {
     wait_until("its end", || ada.process.try_wait().expect("it is ours"));
     bob.wait("the departure", |event| event["event"] == "departed" && event["name"] == "ada");
 }
+
+#[test]
+fn a_terminal_shows_the_lines_of_a_message_and_keeps_a_wide_line_that_is_typed() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut bob = Client::start(&cluster.addresses, "bob");
+    let mut ada = Terminal::start(&cluster.addresses, &["--name", "ada"]);
+    ada.wait_for("ada #all ");
+    // More bytes than the terminal has columns, and fewer columns.
+    let wide = "世界".repeat(14);
+    ada.type_keys(&wide);
+    ada.wait_for(&wide);
+    bob.say("one\ntwo\u{1b}[31m");
+    ada.wait_for("#all bob: one");
+    ada.wait_for("    two\\u{1b}[31m");
+    ada.wait_for(&wide);
+    ada.type_keys("\r/talk nobody\r");
+    bob.wait_for_body(&wide);
+    ada.wait_for("! there is no such user");
+    // The end of input leaves, too.
+    ada.wait_for("ada #all ");
+    ada.type_keys("\u{4}");
+    let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
+    assert!(status.success());
+}

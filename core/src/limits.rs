@@ -21,6 +21,8 @@ pub struct Limits {
     pub rooms_max: u32,
     /// Rooms that one session is in.
     pub rooms_per_session_max: u32,
+    /// Talks in the cluster, beyond which no new ones are begun: they stay as long as rooms do.
+    pub talks_max: u32,
     /// Users attached here before newcomers are sent elsewhere.
     pub users_max: u32,
     /// Users attached here in all, those that fail over included.
@@ -98,6 +100,7 @@ impl Default for Limits {
             topic_bytes_max: 512,
             rooms_max: 4_096,
             rooms_per_session_max: 64,
+            talks_max: 262_144,
             users_max: 100,
             users_hard_max: 1_000,
             sessions_max: 65_536,
@@ -219,7 +222,7 @@ impl Limits {
 
     fn counts(&self) -> [Rule; 6] {
         [
-            ("rooms_max", "1 or more", self.rooms_max > 0),
+            ("rooms_max, talks_max", "1 or more", self.rooms_max > 0 && self.talks_max > 0),
             (
                 "users_max",
                 "1 or more, and at most users_hard_max",
@@ -322,14 +325,16 @@ pub fn memory_bytes_max(limits: &Limits) -> u64 {
     let known_rooms = count(limits.rooms_max, NODE_BYTES + room);
     let reservations = count(limits.users_max, NODE_BYTES);
 
-    // Entries go when there are too many; origins, and authors who fell silent, stay.
+    // Entries go when there are too many; origins, talks, and authors who fell silent, stay.
     let archive = limits.archive_bytes_max
         + count(limits.origins_max, ORIGIN_BYTES)
-        + count(limits.authors_max, AUTHOR_BYTES);
+        + count(limits.authors_max, AUTHOR_BYTES)
+        + count(limits.talks_max, TALK_BYTES);
     // The shortest frames that it can hold are so short that the notes on them count for more.
     let log = limits.log_bytes_max * (1 + LOG_ITEM_BYTES.div_ceil(LOG_FRAME_BYTES_MIN));
-    // What waits: an entry, and a note on it that is no longer than the shortest.
-    let waiting = 3 * limits.waiting_bytes_max;
+    // What waits: an entry, and a note on it that is no longer than the shortest. Floors of which
+    // parts came take as much again, in lists that may have just grown.
+    let waiting = 5 * limits.waiting_bytes_max;
     // On the way to storage, with a note; one frame of each connection may still come.
     let unpersisted = 2 * limits.unpersisted_bytes_max;
 
@@ -358,6 +363,8 @@ pub(crate) const HEAD_BYTES: u64 = 96;
 const ORIGIN_BYTES: u64 = 256;
 /// An author, by its id and among those who fell silent.
 const AUTHOR_BYTES: u64 = 192;
+/// A talk, by its sessions and by origin.
+const TALK_BYTES: u64 = 768;
 /// What machine and driver note of each frame in the log.
 const LOG_ITEM_BYTES: u64 = 48;
 /// The shortest frame in the log: a room with a name of two bytes.
@@ -369,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_most_memory_is_what_the_limits_say() {
-        assert_eq!(memory_bytes_max(&Limits::default()), 34_007_035_840);
+        assert_eq!(memory_bytes_max(&Limits::default()), 34_342_580_160);
     }
 
     #[test]
@@ -386,6 +393,7 @@ mod tests {
             ("connections", Limits { connections_max: 8_193, ..limits.clone() }),
             ("members", Limits { members_max: 65, ..limits.clone() }),
             ("origins", Limits { origins_max: 1_537, ..limits.clone() }),
+            ("talks", Limits { talks_max: 262_145, ..limits.clone() }),
             ("authors", Limits { authors_max: 65_537, ..limits.clone() }),
             ("archive", Limits { archive_bytes_max: (1 << 30) + 1, ..limits.clone() }),
             ("log", Limits { log_bytes_max: (64 << 20) + 1, ..limits.clone() }),

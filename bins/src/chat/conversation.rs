@@ -105,10 +105,7 @@ impl Conversation {
                 self.leave();
                 return Ok(());
             }
-            Request::Talk(target) => {
-                self.state().current = target;
-                return Ok(());
-            }
+            Request::Talk(target) => return self.state().talk(target),
             // The faces know how to show it.
             Request::Help => return Ok(()),
             request => self.state().command(request, reference)?,
@@ -286,6 +283,24 @@ impl State {
         };
         self.open.insert(reference, Open { reference: tag, join, until_connected });
         Ok(command)
+    }
+
+    /// From now on plain text goes there, when there is such a place.
+    fn talk(&mut self, target: Target) -> Result<(), Refused> {
+        let (known, name, reason, what) = match &target {
+            Target::Room(name) => {
+                (&self.rooms, name, Reason::RoomUnknown, "there is no such room: /join makes it")
+            }
+            Target::User(name) => (&self.names, name, Reason::UserUnknown, "there is no such user"),
+        };
+        // Before the lists have come nothing is known. Names that look alike are told apart by the
+        // servers, when something is said.
+        let lower = name.to_lowercase();
+        if !self.names.is_empty() && !known.iter().any(|known| known.to_lowercase() == lower) {
+            return Err(Refused::Senseless(reason, what));
+        }
+        self.current = target;
+        Ok(())
     }
 
     /// Whether a client that leaves since `begun` has ended, or has nothing to wait for.

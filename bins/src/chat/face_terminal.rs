@@ -25,10 +25,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Face;
 use super::conversation::{Conversation, Heard, Standing};
-use super::text;
+use super::text::{self, Breaks};
 use crate::failure::Failure;
 use crate::print;
 
+mod above;
 mod editor;
 
 /// Shows events on a terminal.
@@ -130,7 +131,7 @@ impl Face for FaceTerminal {
                 Vec::new()
             }
             (Event::Disconnected { .. }, _) => Vec::new(),
-            _ => text::lines(event, heard, &standing.name),
+            _ => text::lines(event, heard, &standing.name, Breaks::Shown),
         };
         let replay = matches!(event, Event::Message(message) if message.replay);
         for line in lines {

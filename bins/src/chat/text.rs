@@ -8,8 +8,17 @@ use super::escape::escape;
 use super::json::time;
 use crate::status::state_word;
 
+/// What becomes of a message of several lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Breaks {
+    /// It is one line, for those who read line by line.
+    Escaped,
+    /// Its lines but the first are indented, so that none looks like another message.
+    Shown,
+}
+
 /// The lines that show an event; none for what people need not see. `me` is the user's own name.
-pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
+pub(crate) fn lines(event: &Event, heard: &Heard, me: &str, breaks: Breaks) -> Vec<String> {
     match event {
         Event::Connected { server, name, .. } => {
             vec![format!("* connected to {} as {}", escape(server), escape(name))]
@@ -18,9 +27,9 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
             vec![format!("* lost {} ({why}), going on at the next", escape(server))]
         }
         Event::Message(message) if message.replay => {
-            vec![format!("{} {}", when(message), said(message))]
+            vec![format!("{} {}", when(message), said(message, breaks))]
         }
-        Event::Message(message) => vec![said(message)],
+        Event::Message(message) => vec![said(message, breaks)],
         Event::Arrived { name, room } => moved(name, room.as_deref(), "arrived", "joined"),
         Event::Departed { name, room } => moved(name, room.as_deref(), "departed", "left"),
         Event::Joined { room, topic, .. } => {
@@ -59,13 +68,13 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
         Event::History { scope, total, messages, .. } => {
             let mut lines =
                 vec![format!("* {} of {total} messages of {}", messages.len(), place(scope))];
-            lines.extend(messages.iter().map(indexed));
+            lines.extend(messages.iter().map(|message| indexed(message, breaks)));
             lines
         }
         Event::Search { total, messages, .. } => {
             let mut lines =
                 vec![format!("* {} of {total} found, the newest first", messages.len())];
-            lines.extend(messages.iter().map(indexed));
+            lines.extend(messages.iter().map(|message| indexed(message, breaks)));
             lines
         }
         Event::Status { server, members, ma, mt, .. } => status(server, members, *ma, *mt),
@@ -82,8 +91,12 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
 }
 
 /// `#room author: body`, or in a talk `@other author: body`.
-fn said(message: &Message) -> String {
-    format!("{} {}: {}", place(&message.scope), escape(&message.from), escape(&message.body))
+fn said(message: &Message, breaks: Breaks) -> String {
+    let body = match breaks {
+        Breaks::Escaped => escape(&message.body).into_owned(),
+        Breaks::Shown => message.body.split('\n').map(escape).collect::<Vec<_>>().join("\n    "),
+    };
+    format!("{} {}: {body}", place(&message.scope), escape(&message.from))
 }
 
 fn place(scope: &Scope) -> String {
@@ -94,9 +107,9 @@ fn place(scope: &Scope) -> String {
 }
 
 /// With the index, marked while it may still change.
-fn indexed(message: &Message) -> String {
+fn indexed(message: &Message, breaks: Breaks) -> String {
     let open = if message.is_final { ' ' } else { '?' };
-    format!("{:>6}{open} {} {}", message.index, when(message), said(message))
+    format!("{:>6}{open} {} {}", message.index, when(message), said(message, breaks))
 }
 
 /// Date and time of day, UTC.

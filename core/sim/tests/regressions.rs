@@ -55,3 +55,24 @@ fn a_cluster_that_lost_everything_takes_its_clients_in_again() {
         assert_eq!(world.client(clients[1]).bodies("#all").last(), Some(&"into the void"));
     }
 }
+
+/// An entry that is handed back comes after what stood before it in the origin that died.
+#[test]
+fn an_answer_that_was_handed_back_is_shown_after_its_question() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, three());
+        let clients = world.join_clients(&[("a", 0), ("b", 0), ("c", 2)]);
+        world.cut(0, 2, Cut::Reset);
+        world.cut(1, 2, Cut::Reset);
+        world.say(clients[0], "#all", "question");
+        world.run_ms(50);
+        world.cut(0, 1, Cut::Reset);
+        world.say(clients[1], "#all", "answer");
+        world.run_ms(50);
+        world.crash(0);
+        world.run_ms(500);
+        world.heal(1, 2);
+        world.heal_and_judge(10_000);
+        assert_eq!(world.client(clients[2]).bodies("#all"), ["question", "answer"]);
+    }
+}

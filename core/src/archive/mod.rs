@@ -16,6 +16,10 @@
 //! at a time. What they were counted in stays counted: trimmed rows stand below all others of
 //! their scope, and whoever asks what it lacks is taken to have them. A row that arrived before
 //! others but stands after them thus raises their index by one when it is trimmed.
+//!
+//! **Floors.** Whoever lacks what was trimmed here adopts the floor: per origin the number, the
+//! rolling hash and the rows of each scope up to there, and which messages these were. It then
+//! counts as if it had shown all of it and trimmed it.
 
 use alloc::vec::Vec;
 
@@ -27,6 +31,7 @@ use crate::wire::{Message, put_varint};
 mod authors;
 mod catch_up;
 mod check;
+mod floor;
 mod forms;
 mod insert;
 mod origins;
@@ -40,6 +45,7 @@ mod tests;
 mod trim;
 
 pub use catch_up::CatchUp;
+pub use floor::{Floor, FloorAuthor, FloorOrigin, Raised};
 pub use insert::{Inserted, NewEntry};
 
 use authors::Authors;
@@ -68,8 +74,10 @@ pub struct Archive {
     rows: u64,
     rows_trimmed: u64,
     bytes_max: u64,
-    /// Kept for its capacity.
+    /// The entry that was inserted last.
     scratch: PortableForm,
+    /// Kept for its capacity: the entry that was trimmed last.
+    trimmed: Vec<u8>,
 }
 
 impl Archive {
@@ -87,6 +95,7 @@ impl Archive {
             rows_trimmed: 0,
             bytes_max,
             scratch: PortableForm::default(),
+            trimmed: Vec::new(),
         }
     }
 
@@ -192,6 +201,12 @@ impl Archive {
         }
     }
 
+    /// How many talks there are. Like rooms, they stay.
+    #[must_use]
+    pub fn talk_count(&self) -> u64 {
+        self.scopes.talk_count()
+    }
+
     /// The talks of a session.
     pub fn talks_of(&self, session: SessionId) -> impl Iterator<Item = ScopeRef> {
         self.scopes.talks_of(session)
@@ -256,7 +271,7 @@ impl Archive {
     /// Whether an entry is there. What was trimmed is not.
     #[must_use]
     pub fn contains(&self, id: EntryId) -> bool {
-        self.store.contains(id)
+        self.store.contains(id) && self.store.record(id).standing != Standing::Void
     }
 
     /// The entry with a number of an origin, unless it was trimmed.

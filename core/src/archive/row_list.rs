@@ -166,6 +166,15 @@ impl RowList {
         self.close_gap(pool, place, left, key_of);
     }
 
+    /// Sets how many rows were trimmed: all others move by the difference.
+    pub(super) fn set_trimmed(&mut self, trimmed: u64) {
+        let before = self.trimmed();
+        let moved = |rank: u64| rank - before + trimmed;
+        self.firsts.iter_mut().for_each(|first| *first = moved(*first));
+        self.end = moved(self.end);
+        self.removals += 1;
+    }
+
     /// Room for `count` more without allocating, given that the pool has the runs.
     pub(super) fn reserve(&mut self, count: usize) {
         // Half-full runs are the worst that splitting leaves.

@@ -75,8 +75,8 @@ impl ChatServer {
     }
 }
 
-/// A server that runs. Dropping it stops it at once, without a word to its clients; ask it to
-/// [`stop`](Self::stop), and [`wait`](Self::wait), to hand them on.
+/// A server that runs. Dropping it stops it with no time to hand its clients on; for that, ask it
+/// to [`stop`](Self::stop), and [`wait`](Self::wait).
 #[derive(Debug)]
 pub struct RunningServer {
     local_addr: SocketAddr,
@@ -99,6 +99,8 @@ impl Stopper {
     /// Asks the server to hand its clients on and end, within `time`. Returns at once. When it was
     /// asked before, this can only hasten it.
     pub fn stop_within(&self, time: Duration) {
+        // A longer time is no time that anyone waits for, and might not be counted in.
+        let time = time.min(Duration::from_secs(24 * 3_600));
         self.0.put_event(Event::Stop { latest: Instant::now() + time });
     }
 }

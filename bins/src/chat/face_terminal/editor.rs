@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::Editing;
+use super::above::{MULTILINE, Painted};
 use crate::chat::commands::COMMANDS;
 use crate::chat::conversation::{Conversation, Standing};
 use crate::chat::escape::escape;
@@ -29,13 +30,15 @@ pub(super) fn start(conversation: &Arc<Conversation>) -> io::Result<Editing> {
     let printer = ExternalPrinter::new(PRINTER_LINES_MAX);
     let lines = printer.sender();
     let (stop, reading) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let mut editor = editor(conversation, printer).with_break_signal(Arc::clone(&stop));
+    let painted = Painted::default();
+    let editor = editor(conversation, printer).with_break_signal(Arc::clone(&stop));
+    let mut editor = editor.with_highlighter(Box::new(painted.clone()));
     let repaint = editor.repaint_signal();
     let standing = conversation.standing();
     watch_hangup(conversation)?;
     let thread = thread::Builder::new().name("editor".to_owned()).spawn({
         let (conversation, reading) = (Arc::clone(conversation), Arc::clone(&reading));
-        move || edit(&conversation, &mut editor, &reading)
+        move || edit(&conversation, &mut editor, painted, &reading)
     })?;
     let repaint = Box::new(move || repaint.request_repaint());
     Ok(Editing { printer: lines, repaint, stop, reading, thread, standing })
@@ -79,8 +82,13 @@ fn watch_hangup(conversation: &Arc<Conversation>) -> io::Result<()> {
 }
 
 /// Reads lines until the user leaves or the client has ended.
-fn edit(conversation: &Arc<Conversation>, editor: &mut Reedline, reading: &AtomicBool) {
-    let prompt = ChatPrompt(Arc::clone(conversation));
+fn edit(
+    conversation: &Arc<Conversation>,
+    editor: &mut Reedline,
+    painted: Painted,
+    reading: &AtomicBool,
+) {
+    let prompt = ChatPrompt { conversation: Arc::clone(conversation), painted };
     let mut interrupted = false;
     while !conversation.is_leaving() {
         reading.store(true, Ordering::Relaxed);
@@ -108,7 +116,10 @@ fn edit(conversation: &Arc<Conversation>, editor: &mut Reedline, reading: &Atomi
 }
 
 /// `ada #ops 5001> `
-struct ChatPrompt(Arc<Conversation>);
+struct ChatPrompt {
+    conversation: Arc<Conversation>,
+    painted: Painted,
+}
 
 /// The prompt's text before its `> `.
 fn prompt_text(standing: &Standing) -> String {
@@ -123,14 +134,15 @@ fn prompt_text(standing: &Standing) -> String {
 
 impl Prompt for ChatPrompt {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        prompt_text(&self.0.standing()).into()
+        let text = prompt_text(&self.conversation.standing());
+        self.painted.left(format!("{text}{INDICATOR}"));
+        text.into()
     }
 
-    /// Nothing is to be seen there. But the line editor takes the length of this for that of the
-    /// left part when it counts the rows of what is being typed, to print above them.
+    /// Nothing is to be seen there.
     fn render_prompt_right(&self) -> Cow<'_, str> {
-        let left = prompt_text(&self.0.standing()).chars().count() + INDICATOR.len();
-        " ".repeat(left.saturating_sub(3)).into()
+        self.painted.right();
+        "".into()
     }
 
     fn render_prompt_indicator(&self, _: PromptEditMode) -> Cow<'_, str> {
@@ -138,7 +150,7 @@ impl Prompt for ChatPrompt {
     }
 
     fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
-        "  ".into()
+        MULTILINE.into()
     }
 
     fn render_prompt_history_search_indicator(&self, of: PromptHistorySearch) -> Cow<'_, str> {

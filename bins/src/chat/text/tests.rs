@@ -22,11 +22,11 @@ fn room(name: &str) -> Scope {
 }
 
 fn shown(event: &Event) -> Vec<String> {
-    lines(event, &Heard::default(), "me")
+    lines(event, &Heard::default(), "me", Breaks::Escaped)
 }
 
 fn answered(event: &Event) -> Vec<String> {
-    lines(event, &Heard { asked: true, ..Heard::default() }, "me")
+    lines(event, &Heard { asked: true, ..Heard::default() }, "me", Breaks::Escaped)
 }
 
 #[test]
@@ -142,4 +142,12 @@ fn history_shows_indexes_and_which_may_change() {
             "    12? 2023-11-14 22:13:20Z #all ada: two",
         ]
     );
+}
+
+#[test]
+fn a_message_of_several_lines_is_one_line_or_has_indented_lines() {
+    let event = Event::Message(message(room("#all"), "one\n#all bob: two\u{1b}[m", false));
+    assert_eq!(shown(&event), ["#all ada: one\\u{a}#all bob: two\\u{1b}[m"]);
+    let lines = lines(&event, &Heard::default(), "me", Breaks::Shown);
+    assert_eq!(lines, ["#all ada: one\n    #all bob: two\\u{1b}[m"]);
 }

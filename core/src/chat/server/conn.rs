@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::api::{DialId, Source};
-use crate::archive::{CatchUp, EntryId};
+use crate::archive::{CatchUp, EntryId, Floor};
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, Position, ScopeRef, ServerId, SessionId};
 use crate::limits::{CONNECTION_BYTES, UNACKNOWLEDGED_BYTES};
 use crate::time::Time;
@@ -69,8 +69,8 @@ pub(super) enum Client {
     Claiming(Request),
     /// What it saw and we lack is on its way from a peer, until the deadline at the latest.
     Awaiting(Request, Time),
-    /// It hands back what nobody else has.
-    Returning(Request, Time),
+    /// It hands back what nobody else has: until when the next is awaited, and until when all.
+    Returning(Request, Time, Time),
     /// Attached.
     Attached(Attached),
 }
@@ -186,6 +186,11 @@ pub(super) struct Peer {
     pub(super) limit: u32,
     /// Whom it hears.
     pub(super) hears: Vec<(ServerId, Time)>,
+    /// A floor of which parts came, and the bytes of these.
+    pub(super) floor: Floor,
+    pub(super) floor_bytes: u64,
+    /// When our floor was sent to it.
+    pub(super) floor_sent: Option<Time>,
     /// A clock that it announced, with what it held then: final once we hold that.
     pub(super) announced: Option<(Clock, Vec<u64>)>,
 }
@@ -289,6 +294,9 @@ impl Peer {
             load: 0,
             limit: 0,
             hears: Vec::new(),
+            floor: Floor::default(),
+            floor_bytes: 0,
+            floor_sent: None,
             announced: None,
         }
     }

@@ -83,7 +83,12 @@ impl ChatServer {
                     own if own == high => low,
                     _ => return Some(Reason::UserUnknown),
                 };
-                self.roster.get(other).is_none().then_some(Reason::UserUnknown)
+                if self.roster.get(other).is_none() {
+                    return Some(Reason::UserUnknown);
+                }
+                let many = self.archive.talk_count() >= u64::from(self.limits().talks_max);
+                let new = self.archive.find_scope(&say.scope).is_none();
+                (many && new).then_some(Reason::TooManyTalks)
             }
         }
     }
@@ -459,7 +464,23 @@ impl ChatServer {
         self.clock.raise(Clock(
             entry.clock.0.min(self.clock.wall(now) + self.limits().clock_drag_us_max),
         ));
-        self.append_own(now, &said, Vec::new(), out);
+        let after = self.causes_here(entry);
+        self.append_own(now, &said, after, out);
+    }
+
+    /// What an entry came after where it was accepted first, as far as it is here: what it lists,
+    /// and what stood before it in its origin. The rest was handed back before it, or is lost.
+    fn causes_here(&self, entry: &Portable<'_>) -> Vec<(OriginRef, u64)> {
+        let before = (entry.origin, entry.number.saturating_sub(1));
+        let mut causes: Vec<(OriginRef, u64)> = Vec::new();
+        for (origin, number) in entry.after.iter().chain([before]) {
+            let Some(origin) = self.archive.find_origin(&origin) else { continue };
+            let number = number.min(self.archive.shown(origin));
+            if number > 0 && origin != self.own {
+                causes.push((origin, number));
+            }
+        }
+        causes
     }
 }
 

@@ -137,6 +137,9 @@ impl ChatServer {
         let position = self.log.end;
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return };
         let Some(mut push) = peer.push.take() else { return };
+        if push.next < self.archive.first_number(push.origin) {
+            self.send_floor(id, out);
+        }
         push.next = self.send_range(id, push.origin, push.next, push.last, room, out);
         if push.next > push.last {
             if push.position >= begin {
@@ -154,6 +157,9 @@ impl ChatServer {
     fn feed_pull(&mut self, id: ConnId, room: usize, out: &mut Outbox<Effect>) {
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return };
         let Some((origin, next, last)) = peer.pulls.pop_front() else { return };
+        if next < self.archive.first_number(origin) {
+            self.send_floor_again(id, out);
+        }
         let next = self.send_range(id, origin, next, last, room, out);
         if next > last {
             return;
@@ -175,11 +181,12 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> u64 {
         let (archive, final_clock) = (&self.archive, self.final_clock);
+        // What was trimmed is passed over: for that there is the floor.
+        next = next.max(archive.first_number(origin));
         let before = next;
         let bytes = out.encode(|arena| {
             let end = arena.len() + room;
             while next <= last && arena.len() < end {
-                // What was trimmed is passed over: whoever lacks it cannot get it here.
                 if let Some(entry) = archive.id(origin, next) {
                     archive.put_entry(entry, final_clock, flags::REPLAY, arena);
                 }

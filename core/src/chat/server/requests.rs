@@ -529,6 +529,8 @@ impl ChatServer {
         }
         search.started = true;
         if whole {
+            // A search takes its time: what it found can be trimmed meanwhile.
+            search.found.retain(|row| self.archive.contains(*row));
             self.send_pages(id, search.request, search.found.len() as u64, &search.found, out);
             return false;
         }
