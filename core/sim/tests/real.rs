@@ -1,6 +1,7 @@
 //! The client's machine and the servers' together, under faults.
 
 use cordee_core::chat::client::Command;
+use cordee_core::wire::peer::ServerState;
 use cordee_sim::{Cut, Draw, Happened, Options, World};
 
 const CLIENTS: usize = 5;
@@ -173,11 +174,17 @@ fn fault(world: &mut World, kind: u64, step: u64, servers: u64) {
     let draw = world.draw();
     let a = draw.below("a", &[step], servers) as usize;
     let b = (a + 1 + draw.below("b", &[step], servers - 1) as usize) % servers as usize;
-    let up = (0..servers as usize).filter(|node| world.server(*node).is_up()).count();
+    // Somebody must remember: a server that finds nobody founds another cluster, to which what was
+    // said in this one is nothing.
+    let remembers = |node: &usize| {
+        world.server(*node).machine().is_some_and(|machine| machine.state() == ServerState::Active)
+    };
+    let others = (0..servers as usize).filter(|node| *node != a).any(|node| remembers(&node));
     match kind {
-        0 if world.server(a).is_up() && up > 1 => world.crash(a),
+        0 if world.server(a).is_up() && others => world.crash(a),
         0 | 1 => {
             if let Some(down) = (0..servers as usize).find(|n| !world.server(*n).is_up()) {
+                (0..servers as usize).for_each(|node| world.heal(down, node));
                 world.start(down);
             }
         }
