@@ -101,7 +101,11 @@ fn who_resumes_at_a_late_joiner_with_an_old_vector_is_up_to_date() {
     world.say(clients[2], "#all", "early");
     world.say(clients[2], &talk, "early, between us");
     world.run_ms(500);
+    // It hears neither of these nor that they are safe, and asks the next server whether it has them.
     world.set_reading(clients[2], false);
+    world.say(clients[2], "#all", "unheard");
+    world.say(clients[2], "#all", "unheard, too");
+    world.run_ms(500);
     fill(&mut world, &clients[..2], 300);
     world.start(2);
     world.wait(20_000, "the servers link", World::is_meshed);
@@ -118,6 +122,12 @@ fn who_resumes_at_a_late_joiner_with_an_old_vector_is_up_to_date() {
     assert_eq!(twice("early"), 1);
     world.say(clients[2], &talk, "late, between us");
     judge(&mut world);
+    assert_eq!(world.client(clients[2]).unacknowledged(), 0);
+    let happened = &world.client(clients[2]).happened;
+    let anew = happened.iter().any(|happened| matches!(happened, Happened::NumberedAnew(_)));
+    assert!(!anew, "its author is known where all it said was trimmed");
+    let rows = world.server(2).machine().expect("it runs").archive().rows();
+    assert_eq!(rows, world.history.said() as u64, "what was trimmed is not taken in again");
 }
 
 #[test]
