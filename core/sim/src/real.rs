@@ -10,6 +10,7 @@ use cordee_core::chat::client::{
 };
 use cordee_core::framing::{Deframer, FRAME_BYTES_MAX, frames};
 use cordee_core::ids::{AuthorId, SessionSecret};
+use cordee_core::names::COMMON_ROOM;
 use cordee_core::time::Time;
 use cordee_core::wire::entry::Scope;
 use cordee_core::{Machine, Outbox, Span};
@@ -87,6 +88,12 @@ impl Real {
     #[must_use]
     pub fn errors(&self) -> &[(u64, &'static str)] {
         &self.errors
+    }
+
+    /// Whether it is in a room.
+    #[must_use]
+    pub fn is_in(&self, room: &str) -> bool {
+        room == COMMON_ROOM || self.happened.contains(&Happened::Joined(room.to_owned()))
     }
 
     /// What else happened, in order.
@@ -273,7 +280,7 @@ impl World {
         }
         self.run_ms(500);
         let there: BTreeSet<(AuthorId, u64)> = self.history.must_be_there().collect();
-        for (index, real) in self.reals.iter().enumerate() {
+        for real in &self.reals {
             let name = &real.name;
             let expected: Vec<u64> = (1..=real.said()).collect();
             assert_eq!(real.sent, expected, "{name}: each acknowledged once, in order");
@@ -281,7 +288,7 @@ impl World {
                 real.shown.iter().map(|shown| (shown.author, shown.number)).collect();
             let may_see = |key: &&(AuthorId, u64)| {
                 key.0.session != real.author.session
-                    && self.history.scope_of(key).is_some_and(|s| s == "#all")
+                    && self.history.scope_of(key).is_some_and(|scope| real.is_in(scope))
             };
             let missed: Vec<_> =
                 there.iter().filter(may_see).filter(|key| !shown.contains(*key)).collect();
@@ -291,9 +298,16 @@ impl World {
             if self.history.wiped() == 0 {
                 assert_eq!(held, ma, "{name} holds what it may see");
             }
+        }
+    }
+
+    /// Nobody was told of anybody that he left.
+    #[track_caller]
+    pub fn assert_nobody_left(&self) {
+        for index in 0..self.reals.len() {
             for other in &self.reals {
                 let departures = self.history.departures(REAL + index, &other.name);
-                assert_eq!(departures, 0, "{name}: {} never left", other.name);
+                assert_eq!(departures, 0, "{} never left", other.name);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The client's machine and the servers' together, under faults.
 
 use cordee_core::chat::client::Command;
+use cordee_core::wire::peer::ServerState;
 use cordee_sim::{Cut, Draw, Happened, Options, World};
 
 const CLIENTS: usize = 5;
@@ -87,6 +88,7 @@ fn servers_are_left_one_after_the_other_down_to_the_last_and_back() {
         world.say_real(1, "#all", "again");
         world.heal_and_judge_reals(10_000);
         assert_eq!(changes_of_server(&world, 3), 1);
+        world.assert_nobody_left();
     }
 }
 
@@ -154,8 +156,12 @@ fn faults(seed: u64) {
         for more in 0..draw.below("talk", &[step], 3) {
             // A server that lost its memory may not know yet whom to talk to.
             let alone = !kinds.contains(&0) && draw.chance("alone", &[step], 10);
-            let to = if alone { "real1" } else { "#all" };
+            let in_ops = world.real(real).is_in("#ops") && draw.chance("ops", &[step], 40);
+            let to = if alone { "real1" } else { ["#all", "#ops"][usize::from(in_ops)] };
             world.say_real(real, to, &format!("{real}: {step}.{more}"));
+        }
+        if !world.real(real).is_in("#ops") && draw.chance("join", &[step], 3) {
+            world.command_real(real, Command::Join { room: "#ops".into(), reference: 0 });
         }
         if !kinds.is_empty() && draw.chance("fault", &[step], 12) {
             let kind = kinds[draw.below("which", &[step], kinds.len() as u64) as usize];
@@ -163,6 +169,10 @@ fn faults(seed: u64) {
         }
     }
     world.heal_and_judge_reals(30_000);
+    // A part of the network that is cut off for long enough counts as gone.
+    if !kinds.contains(&3) && !kinds.contains(&4) {
+        world.assert_nobody_left();
+    }
     for real in 0..CLIENTS {
         let errors = world.real(real).errors().iter().filter(|error| error.0 > 0);
         assert_eq!(errors.count(), 0, "nothing that was said is refused");
@@ -173,11 +183,17 @@ fn fault(world: &mut World, kind: u64, step: u64, servers: u64) {
     let draw = world.draw();
     let a = draw.below("a", &[step], servers) as usize;
     let b = (a + 1 + draw.below("b", &[step], servers - 1) as usize) % servers as usize;
-    let up = (0..servers as usize).filter(|node| world.server(*node).is_up()).count();
+    // Somebody must remember: a server that finds nobody founds another cluster, to which what was
+    // said in this one is nothing.
+    let remembers = |node: &usize| {
+        world.server(*node).machine().is_some_and(|machine| machine.state() == ServerState::Active)
+    };
+    let others = (0..servers as usize).filter(|node| *node != a).any(|node| remembers(&node));
     match kind {
-        0 if world.server(a).is_up() && up > 1 => world.crash(a),
+        0 if world.server(a).is_up() && others => world.crash(a),
         0 | 1 => {
             if let Some(down) = (0..servers as usize).find(|n| !world.server(*n).is_up()) {
+                (0..servers as usize).for_each(|node| world.heal(down, node));
                 world.start(down);
             }
         }

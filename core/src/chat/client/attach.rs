@@ -221,7 +221,8 @@ impl ChatClient {
             self.leave_room(&room, 0, out);
         }
         self.settle_rooms(out);
-        self.send_outstanding(out);
+        self.resending = true;
+        self.resend_when_told(out);
         self.tend_standby(now, out);
     }
 
@@ -268,6 +269,16 @@ impl ChatClient {
         }
     }
 
+    /// Sends what is outstanding as soon as it can be said what it comes after. A server that has
+    /// what the client has seen, defines those origins right after it has attached the session.
+    pub(super) fn resend_when_told(&mut self, out: &mut Outbox<Effect>) {
+        let Some(link) = self.primary.as_ref().filter(|_| self.resending) else { return };
+        if self.caught_up || self.seen.can_tell(|origin| link.reference(origin).is_some()) {
+            self.resending = false;
+            self.send_outstanding(out);
+        }
+    }
+
     /// Sends what was said and asked and is not answered, in the order in which it was wanted.
     fn send_outstanding(&mut self, out: &mut Outbox<Effect>) {
         let mut from = 0;
@@ -294,7 +305,8 @@ impl ChatClient {
     /// Sends the next message.
     pub(super) fn send_say(&mut self, out: &mut Outbox<Effect>) {
         let (Some(own), Some(link)) = (self.outgoing.unsent(), &mut self.primary) else { return };
-        let after = self.seen.take_untold(AFTER_PAIRS_MAX, |origin| link.reference(origin));
+        let pairs_max = if self.outgoing.was_there(own.number) { 0 } else { AFTER_PAIRS_MAX };
+        let after = self.seen.take_untold(pairs_max, |origin| link.reference(origin));
         let scope = own.to.scope(self.me.session);
         let after = Seq::new(&after);
         link.send(&chat::Say { number: own.number, scope, after, body: &own.body }, out);

@@ -92,7 +92,7 @@ impl ChatClient {
         }
         self.order += 1;
         self.outgoing.say(self.order, to, body, reference);
-        if self.is_attached() {
+        if self.is_sending() {
             self.send_say(out);
         }
         Ok(())
@@ -142,7 +142,7 @@ impl ChatClient {
         };
         self.order += 1;
         self.requests.insert(self.order, reference, ask);
-        if self.is_attached() {
+        if self.is_sending() {
             self.send_request(self.order, out);
         }
         Ok(())

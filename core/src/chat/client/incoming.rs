@@ -73,6 +73,7 @@ impl ChatClient {
             OriginDef::KIND => {
                 let OriginDef { reference, origin } = OriginDef::parse(bytes)?;
                 self.define(now, role, reference, origin, out);
+                self.resend_when_told(out);
             }
             Servers::KIND if role == Role::Primary => {
                 self.on_servers(now, Servers::parse(bytes)?, out);
@@ -271,6 +272,7 @@ impl ChatClient {
         }
         if everything {
             self.caught_up = true;
+            self.resend_when_told(out);
             self.way.settle();
             self.spare.renew();
             self.arrive(now, out);

@@ -116,6 +116,9 @@ pub struct ChatClient {
     body_bytes_max: u32,
     stage: Stage,
     caught_up: bool,
+    /// The session is attached, and what is outstanding waits until the server has said how it
+    /// numbers the origins that messages are to name.
+    resending: bool,
     quitting: bool,
     paused: bool,
 }
@@ -220,6 +223,7 @@ impl ChatClient {
             body_bytes_max: link::BODY_BYTES_MAX,
             stage: Stage::Arriving,
             caught_up: false,
+            resending: false,
             quitting: false,
             paused: false,
             prng: Prng::new(seed),
@@ -275,6 +279,11 @@ impl ChatClient {
 
     fn is_attached(&self) -> bool {
         self.primary.as_ref().is_some_and(|link| link.phase == Phase::Attached)
+    }
+
+    /// Whether what is wanted can go out at once.
+    fn is_sending(&self) -> bool {
+        self.is_attached() && !self.resending
     }
 
     fn role(&self, link: LinkId) -> Option<Role> {

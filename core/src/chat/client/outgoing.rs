@@ -60,6 +60,8 @@ pub(super) struct Outgoing {
     seen: u64,
     /// The last number sent on the present connection.
     sent: u64,
+    /// The last number that the server had when the session was attached.
+    had: u64,
     /// Refusals to come of numbers that were given anew since.
     stale: u64,
     bytes: usize,
@@ -79,6 +81,12 @@ impl Outgoing {
         self.by_number(self.sent + 1)
     }
 
+    /// Whether the server had a message when the session was attached: it takes no more of it then
+    /// than that it is to be acknowledged.
+    pub(super) fn was_there(&self, number: u64) -> bool {
+        number <= self.had
+    }
+
     /// The message of [`unsent`](Self::unsent) was sent.
     pub(super) fn mark_sent(&mut self) {
         self.sent += 1;
@@ -91,6 +99,7 @@ impl Outgoing {
         if has > self.last || has + 1 < first_kept {
             return Agreement::Broken;
         }
+        self.had = has;
         self.sent = has.min(self.acknowledged);
         self.stale = 0;
         Agreement::Good
@@ -105,7 +114,7 @@ impl Outgoing {
         }
         self.last = self.queue.len() as u64;
         self.bytes = self.queue.iter().map(|own| own.body.len()).sum();
-        (self.acknowledged, self.seen, self.sent, self.stale) = (0, 0, 0, 0);
+        (self.acknowledged, self.seen, self.sent, self.had, self.stale) = (0, 0, 0, 0, 0);
     }
 
     /// The message `number` was seen in the archive. Never said ones are nothing of ours.

@@ -180,6 +180,11 @@ impl Seen {
         pairs
     }
 
+    /// Whether `is_known` holds for every origin that is to be told.
+    pub(super) fn can_tell(&self, is_known: impl Fn(OriginIndex) -> bool) -> bool {
+        self.untold.iter().all(|origin| is_known(*origin))
+    }
+
     /// A vector with origins in full, at most `pairs_max` of them: those that advanced last.
     /// What is left out is sent again and not shown again.
     pub(super) fn in_full(&self, vector: &Vector, pairs_max: usize) -> Vec<(Origin, u64)> {

@@ -211,6 +211,7 @@ impl ChatClient {
     fn detach(&mut self) {
         self.hand_back = None;
         self.caught_up = false;
+        self.resending = false;
         self.requests.detach();
         self.roster.drop_list();
         self.arrival.users.clear();

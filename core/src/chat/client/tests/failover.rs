@@ -98,8 +98,14 @@ fn what_is_not_acknowledged_is_sent_again_and_acknowledged_by_the_next_server() 
     rig.end(link);
     rig.say("m5", 105);
     rig.attach(standby, |attached| attached.author_number = 2);
+    rig.feed(standby, &OriginDef { reference: OriginRef(6), origin: origin_of(A) });
     // The next server has the second, but only a message that is said to it is acknowledged.
-    let expected: Vec<String> = (2..=5).map(|n| format!("say {n} #all after [] m{n}")).collect();
+    let expected = [
+        "say 2 #all after [] m2",
+        "say 3 #all after [6:1] m3",
+        "say 4 #all after [] m4",
+        "say 5 #all after [] m5",
+    ];
     assert_eq!(after_attach(&mut rig, standby), expected);
     rig.take_events();
     rig.feed(standby, &replayed(own_entry(1, 2)));
@@ -215,10 +221,26 @@ fn a_message_names_what_was_seen_since_the_one_before_as_this_server_counts() {
     rig.say("b", 2);
     assert_eq!(rig.take_sent(link), ["say 1 #all after [0:1 1:4] a", "say 2 #all after [] b"]);
     rig.end(link);
-    // B counts the origins otherwise, and does not know C's.
-    rig.feed(standby, &OriginDef { reference: OriginRef(6), origin: origin_of(A) });
+    // B counts the origins otherwise, and says so only after it has attached the session.
     rig.attach(standby, |_| ());
-    let expected = ["say 1 #all after [6:1] a", "say 2 #all after [] b"];
+    rig.command(Command::Users { reference: 3 });
+    rig.feed(standby, &OriginDef { reference: OriginRef(6), origin: origin_of(A) });
+    assert!(after_attach(&mut rig, standby).is_empty(), "C's number is to come");
+    rig.feed(standby, &OriginDef { reference: OriginRef(0), origin: origin_of(C) });
+    let expected = ["say 1 #all after [6:1 0:4] a", "say 2 #all after [] b", "users?"];
+    assert_eq!(after_attach(&mut rig, standby), expected);
+}
+
+#[test]
+fn what_a_message_comes_after_is_told_with_the_first_that_the_server_lacks() {
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.say("a", 1);
+    rig.feed(link, &entry(1, 1, "seen before the second is said"));
+    rig.say("b", 2);
+    rig.end(link);
+    rig.feed(standby, &OriginDef { reference: OriginRef(6), origin: origin_of(A) });
+    rig.attach(standby, |attached| attached.author_number = 1);
+    let expected = ["say 1 #all after [] a", "say 2 #all after [6:1] b"];
     assert_eq!(after_attach(&mut rig, standby), expected);
 }
 
