@@ -106,13 +106,15 @@ impl History {
         *seen = Seen { happened, ..Seen::default() };
     }
 
-    /// A client was shown more, or more happened to it.
+    /// A client was shown more, or more happened to it. `has` says what the server that it is
+    /// attached to knows.
     pub(crate) fn look(
         &mut self,
         client: usize,
         author: Option<AuthorId>,
         shown: &[Shown],
         happened: &[Happened],
+        has: impl Fn(&(AuthorId, u64)) -> bool,
     ) {
         let seen = self.clients.entry(client).or_default();
         for shown in &shown[seen.shown..] {
@@ -160,6 +162,10 @@ impl History {
                     let key = (author.expect("attached"), *number);
                     let said = self.said.get_mut(&key).expect("only what was said");
                     said.acknowledged = true;
+                }
+                Happened::Attached(..) => {
+                    // What a server cannot verify is not handed back to it.
+                    seen.context.retain(|author, number| has(&(*author, *number)));
                 }
                 Happened::NumberedAnew(again) => {
                     seen.context.clear();
