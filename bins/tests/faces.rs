@@ -5,7 +5,9 @@ mod common;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
@@ -80,13 +82,14 @@ fn json_requests_are_answered_with_their_reference() {
     ada.send(&json!({"join": "#Ops", "ref": 1}));
     ada.send(&json!({"say": "in the room", "ref": 2}));
     ada.send(&json!({"topic": "on call: ada", "ref": 3}));
-    let joined = ada.wait_for("arrived");
+    let joined =
+        ada.wait("the room", |event| event["event"] == "arrived" && event["room"] == "#ops");
     assert_eq!(
         (&joined["name"], &joined["room"], &joined["ref"]),
         (&"ada".into(), &"#ops".into(), &1.into())
     );
     bob.wait("the room", |event| event["event"] == "room" && event["name"] == "#ops");
-    let topic = bob.wait_for("topic");
+    let topic = ada.wait_for("topic");
     assert_eq!((&topic["room"], &topic["topic"]), (&json!("#ops"), &json!("on call: ada")));
     ada.say_to("bob", "for you");
     let talk = bob.wait_for_body("for you");
@@ -175,7 +178,7 @@ fn a_name_that_is_taken_is_asked_for_again() {
     let mut third = Client::spawn(&cluster.addresses, &["--name", "ada"], None);
     third.send_line(r#"{"say":"lost","ref":"lost"}"#);
     let done = third.finish();
-    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.status.code(), Some(1), "{done:#?}");
     assert!(done.stderr.iter().any(|line| line.ends_with("not acknowledged: lost")), "{done:?}");
     let last = done.seen.last().expect("events");
     assert_eq!((&last["code"], &last["ref"]), (&json!("not_acknowledged"), &json!("lost")));
@@ -283,7 +286,8 @@ fn the_session_file_gives_a_name_back_at_once() {
 /// A client on a terminal, and what it drew.
 struct Terminal {
     process: Child,
-    keys: std::fs::File,
+    keys: Option<Arc<std::fs::File>>,
+    hung_up: Arc<AtomicBool>,
     drawn: Receiver<Vec<u8>>,
     screen: String,
 }
@@ -291,7 +295,8 @@ struct Terminal {
 impl Terminal {
     fn start(servers: &[String], args: &[&str]) -> Terminal {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a terminal");
         grantpt(&master).expect("ours");
         unlockpt(&master).expect("ours");
         let name = ptsname(&master, Vec::new()).expect("a name");
@@ -314,25 +319,25 @@ impl Terminal {
             .stderr(slave())
             .spawn()
             .expect("the program runs");
-        let keys = std::fs::File::from(master);
-        let mut reader = keys.try_clone().expect("a descriptor");
-        let mut answers = keys.try_clone().expect("a descriptor");
+        let keys = Arc::new(std::fs::File::from(master));
+        let hung_up = Arc::new(AtomicBool::new(false));
         let (sender, drawn) = channel();
-        thread::spawn(move || {
-            let mut bytes = [0; 4_096];
-            while let Ok(count @ 1..) = reader.read(&mut bytes) {
-                // Where is the cursor? A terminal answers; this one always alike.
-                if bytes[..count].windows(4).any(|window| window == b"\x1b[6n") {
-                    let _ = answers.write_all(b"\x1b[10;1R");
-                }
-                let _ = sender.send(bytes[..count].to_vec());
-            }
+        thread::spawn({
+            let (keys, hung_up) = (Arc::clone(&keys), Arc::clone(&hung_up));
+            move || draw(&keys, &hung_up, &sender)
         });
-        Terminal { process, keys, drawn, screen: String::new() }
+        Terminal { process, keys: Some(keys), hung_up, drawn, screen: String::new() }
+    }
+
+    /// Closes the terminal under the client.
+    fn hang_up(&mut self) {
+        self.keys = None;
+        self.hung_up.store(true, Ordering::Relaxed);
     }
 
     fn type_keys(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).expect("it reads");
+        let mut terminal = self.keys.as_deref().expect("it is not hung up");
+        terminal.write_all(keys.as_bytes()).expect("it reads");
     }
 
     /// Waits until that was drawn after what was waited for before.
@@ -356,6 +361,25 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Takes what is drawn, until the terminal is hung up.
+fn draw(mut terminal: &std::fs::File, hung_up: &AtomicBool, drawn: &Sender<Vec<u8>>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let mut bytes = [0; 4_096];
+    while !hung_up.load(Ordering::Relaxed) {
+        let mut fds = [PollFd::new(&terminal, PollFlags::IN)];
+        if poll(&mut fds, Some(&moment)).expect("it is open") == 0 {
+            continue;
+        }
+        let Ok(count @ 1..) = terminal.read(&mut bytes) else { return };
+        // Where is the cursor? A terminal answers; this one always alike.
+        if bytes[..count].windows(4).any(|window| window == b"\x1b[6n") {
+            let _ = terminal.write_all(b"\x1b[10;1R");
+        }
+        let _ = drawn.send(bytes[..count].to_vec());
     }
 }
 
@@ -410,4 +434,39 @@ fn a_terminal_has_a_prompt_completion_and_messages_above_the_line() {
     let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
     assert!(status.success());
     bob.wait("the departure", |event| event["event"] == "departed" && event["name"] == "ada");
+}
+
+#[test]
+fn a_terminal_that_is_hung_up_ends_the_client() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut bob = Client::start(&cluster.addresses, "bob");
+    let mut ada = Terminal::start(&cluster.addresses, &["--name", "ada"]);
+    ada.wait_for("> ");
+    ada.hang_up();
+    wait_until("its end", || ada.process.try_wait().expect("it is ours"));
+    bob.wait("the departure", |event| event["event"] == "departed" && event["name"] == "ada");
+}
+
+#[test]
+fn a_terminal_shows_the_lines_of_a_message_and_keeps_a_wide_line_that_is_typed() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut bob = Client::start(&cluster.addresses, "bob");
+    let mut ada = Terminal::start(&cluster.addresses, &["--name", "ada"]);
+    ada.wait_for("ada #all ");
+    // More bytes than the terminal has columns, and fewer columns.
+    let wide = "世界".repeat(14);
+    ada.type_keys(&wide);
+    ada.wait_for(&wide);
+    bob.say("one\ntwo\u{1b}[31m");
+    ada.wait_for("#all bob: one");
+    ada.wait_for("    two\\u{1b}[31m");
+    ada.wait_for(&wide);
+    ada.type_keys("\r/talk nobody\r");
+    bob.wait_for_body(&wide);
+    ada.wait_for("! there is no such user");
+    // The end of input leaves, too.
+    ada.wait_for("ada #all ");
+    ada.type_keys("\u{4}");
+    let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
+    assert!(status.success());
 }

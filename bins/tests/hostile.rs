@@ -151,9 +151,9 @@ fn whoever_does_not_speak_the_protocol_is_told_so() {
     let mut witnesses = Witnesses::new(&cluster);
     let address = &cluster.addresses[0];
     let cases: [(&str, Vec<u8>, Reason); 7] = [
-        ("another protocol", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Reason::BadFrame),
-        ("4 GiB", vec![0xff; 64], Reason::BadFrame),
-        ("nothing in a frame", vec![0; 64], Reason::BadFrame),
+        ("another protocol", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Reason::NotCordee),
+        ("4 GiB", vec![0xff; 64], Reason::NotCordee),
+        ("nothing in a frame", vec![0; 64], Reason::NotCordee),
         ("no hello", frame(0x11, b"hello there"), Reason::NotCordee),
         ("garbage in a hello", frame(0x01, &[0xaa; 40]), Reason::NotCordee),
         ("version 9", encoded(&Hello { major: 9, ..hello() }), Reason::WrongVersion),

@@ -1,4 +1,7 @@
-//! The hashes of the protocol, all BLAKE3 with a context of their own.
+//! The hashes of the protocol: BLAKE3 with a context of its own for each use where something is
+//! proved, XXH3 where servers only compare.
+
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::ids::{ServerId, SessionId, SessionSecret, Tag};
 
@@ -19,12 +22,16 @@ pub fn entry_tag(key: &ClusterKey, entry: &[u8]) -> Tag {
 }
 
 /// The rolling hash of an origin's log after `entry`, given the one before it.
+///
+/// It is there to show that two servers diverge, which no outsider can bring about: entries are
+/// proved by their tags. So it need not withstand an adversary, and every server computes it for
+/// every entry: XXH3 (128 bits, canonical form) takes a tenth of the time of BLAKE3.
 #[must_use]
 pub fn rolling(before: &Tag, entry: &[u8]) -> Tag {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&before.0);
-    hasher.update(entry);
-    Tag(first(&hasher.finalize()))
+    let mut chained = [0; 32];
+    chained[..16].copy_from_slice(&before.0);
+    chained[16..].copy_from_slice(&xxh3_128(entry).to_be_bytes());
+    Tag(xxh3_128(&chained).to_be_bytes())
 }
 
 /// A digest over `parts`, in their order.

@@ -24,7 +24,7 @@ pub mod slab;
 pub mod time;
 pub mod wire;
 
-pub use limits::Limits;
+pub use limits::{LimitError, Limits};
 pub use machine::Machine;
 pub use outbox::{Outbox, Span};
 pub use time::{Time, Wall};

@@ -1,8 +1,10 @@
 //! What bounds everything: sizes in bytes, counts, times in microseconds.
 
-use crate::framing::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use crate::framing::{BUFFER_BYTES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use crate::names::{NAME_BYTES_MAX, ROOM_BYTES_MAX};
 use crate::time::{MILLI_US, SECOND_US};
-use crate::wire::VECTOR_PAIRS_MAX;
+use crate::wire::entry::AFTER_PAIRS_MAX;
+use crate::wire::{ADDRESS_BYTES_MAX, VECTOR_PAIRS_MAX};
 
 /// The limits of a chat server. Every queue, map and set of it is bounded by one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Limits {
     pub rooms_max: u32,
     /// Rooms that one session is in.
     pub rooms_per_session_max: u32,
+    /// Talks in the cluster, beyond which no new ones are begun: they stay as long as rooms do.
+    pub talks_max: u32,
     /// Users attached here before newcomers are sent elsewhere.
     pub users_max: u32,
     /// Users attached here in all, those that fail over included.
@@ -96,6 +100,7 @@ impl Default for Limits {
             topic_bytes_max: 512,
             rooms_max: 4_096,
             rooms_per_session_max: 64,
+            talks_max: 262_144,
             users_max: 100,
             users_hard_max: 1_000,
             sessions_max: 65_536,
@@ -129,6 +134,301 @@ impl Default for Limits {
             resume_us_max: SECOND_US,
             clock_ahead_us_max: 24 * 3_600 * SECOND_US,
             clock_drag_us_max: 10 * SECOND_US,
+        }
+    }
+}
+
+/// A limit that makes no sense, alone or with the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the limit {limit} must be {range}")]
+pub struct LimitError {
+    /// Its name.
+    pub limit: &'static str,
+    /// What it must be.
+    pub range: &'static str,
+}
+
+impl Limits {
+    /// Whether a server can keep what the protocol promises with these limits.
+    ///
+    /// # Errors
+    ///
+    /// The first limit that is out of its range.
+    pub fn validate(&self) -> Result<(), LimitError> {
+        let rules = self.sizes().into_iter().chain(self.counts()).chain(self.times());
+        match rules.into_iter().find(|(_, _, holds)| !holds) {
+            Some((limit, range, _)) => Err(LimitError { limit, range }),
+            None => Ok(()),
+        }
+    }
+
+    fn sizes(&self) -> [Rule; 12] {
+        let frame = u64::from(self.frame_bytes_max);
+        let fits = |bytes: u64| bytes + MESSAGE_BYTES <= frame;
+        let list = |count: u32, bytes: u64| u64::from(count) * bytes;
+        let rooms = list(self.rooms_per_session_max, 2 * (ROOM_BYTES_MAX as u64 + 3));
+        let entry = u64::from(self.body_bytes_max) + AFTER_PAIRS_MAX as u64 * PAIR_BYTES;
+        let queue = u64::from(self.queue_bytes_max);
+        [
+            ("frame_bytes_max", "at most 65519", frame <= FRAME_BYTES_MAX as u64),
+            (
+                "hello_bytes_max",
+                "88 to 256",
+                (88..=HELLO_BYTES_MAX as u32).contains(&self.hello_bytes_max),
+            ),
+            (
+                "body_bytes_max",
+                "1 or more, and fit a frame",
+                self.body_bytes_max > 0 && fits(entry),
+            ),
+            ("topic_bytes_max", "so small that it fits a frame", fits(self.topic_bytes_max.into())),
+            (
+                "rooms_per_session_max",
+                "1 or more, and fit a frame with a vector",
+                self.rooms_per_session_max > 0 && fits(rooms + list(self.origins_max, PAIR_BYTES)),
+            ),
+            (
+                "origins_max",
+                "2 to 1536, and fit a frame",
+                (2..=VECTOR_PAIRS_MAX as u32).contains(&self.origins_max)
+                    && fits(list(self.origins_max, RANGE_BYTES)),
+            ),
+            (
+                "members_max",
+                "1 or more, and fit a frame",
+                self.members_max > 0 && fits(list(self.members_max + 1, MEMBER_BYTES)),
+            ),
+            (
+                "unacknowledged_max",
+                "1 or more, and fit a frame",
+                self.unacknowledged_max > 0 && fits(list(self.unacknowledged_max, 10)),
+            ),
+            ("queue_bytes_max", "a frame or more", queue >= frame),
+            (
+                "catch_up_bytes_max",
+                "a frame or more, and at most queue_bytes_max",
+                (frame..=queue).contains(&u64::from(self.catch_up_bytes_max)),
+            ),
+            ("log_bytes_max", "16 frames or more", self.log_bytes_max >= 16 * frame),
+            (
+                "archive_bytes_max, waiting_bytes_max, unpersisted_bytes_max",
+                "16 frames or more",
+                [self.archive_bytes_max, self.waiting_bytes_max, self.unpersisted_bytes_max]
+                    .iter()
+                    .all(|bytes| *bytes >= 16 * frame),
+            ),
+        ]
+    }
+
+    fn counts(&self) -> [Rule; 6] {
+        [
+            ("rooms_max, talks_max", "1 or more", self.rooms_max > 0 && self.talks_max > 0),
+            (
+                "users_max",
+                "1 or more, and at most users_hard_max",
+                (1..=self.users_hard_max).contains(&self.users_max),
+            ),
+            (
+                "connections_reserved",
+                "less than connections_max",
+                self.connections_reserved < self.connections_max,
+            ),
+            (
+                "pending_max, pending_per_source_max",
+                "1 or more",
+                self.pending_max > 0 && self.pending_per_source_max > 0,
+            ),
+            ("authors_max", "at least sessions_max", self.authors_max >= self.sessions_max),
+            (
+                "page_entries_max, search_results_max, requests_per_second_max",
+                "1 or more",
+                self.page_entries_max > 0
+                    && self.search_results_max > 0
+                    && self.requests_per_second_max > 0,
+            ),
+        ]
+    }
+
+    fn times(&self) -> [Rule; 6] {
+        let some = |times: &[u64]| times.iter().all(|us| *us >= MILLI_US);
+        [
+            ("beat_us, ping_us", "a millisecond or more", some(&[self.beat_us, self.ping_us])),
+            ("beats_missed_max", "2 or more", self.beats_missed_max >= 2),
+            (
+                "hello_us_max, frame_us_max, stall_us_max",
+                "a millisecond or more",
+                some(&[self.hello_us_max, self.frame_us_max, self.stall_us_max]),
+            ),
+            (
+                "idle_us_max",
+                "more than two pings and two beats",
+                self.idle_us_max > 2 * self.ping_us.max(self.beat_us),
+            ),
+            (
+                "grace_us",
+                "longer than a link takes to die",
+                self.grace_us > self.beat_us.saturating_mul(self.beats_missed_max.into()),
+            ),
+            (
+                "clock_drag_us_max",
+                "at most clock_ahead_us_max",
+                self.clock_drag_us_max <= self.clock_ahead_us_max,
+            ),
+        ]
+    }
+}
+
+/// A limit, what it must be, and whether it is.
+type Rule = (&'static str, &'static str, bool);
+
+/// The most bytes of a pair (origin, number) on the wire.
+const PAIR_BYTES: u64 = 20 + 10;
+/// The most bytes of a range of an origin's numbers on the wire.
+const RANGE_BYTES: u64 = 20 + 10 + 10;
+/// The most bytes of a member on the wire.
+const MEMBER_BYTES: u64 = 8 + 2 + ADDRESS_BYTES_MAX as u64 + 20 + 1 + 10;
+/// Enough for the fields of any message beside its lists and its longest text.
+const MESSAGE_BYTES: u64 = 512;
+
+/// The most memory that a server with these limits holds on to, in bytes: every queue, map and
+/// set at its limit at once, in the machine and in the driver. Not counted are the stacks of
+/// threads, what the kernel buffers, and a list of users or rooms on its way to someone who asked,
+/// which is as long as there are users or rooms.
+#[must_use]
+pub fn memory_bytes_max(limits: &Limits) -> u64 {
+    let count = |number: u32, bytes: u64| u64::from(number) * bytes;
+    let vector = count(limits.origins_max, 8);
+    let rooms = count(limits.rooms_per_session_max, ROOM_BYTES_MAX as u64 + NODE_BYTES);
+
+    // What is queued, and one answer more.
+    let queue = 2 * u64::from(limits.queue_bytes_max);
+    // One buffer is read into, one is with the hub. What an attach says is kept until it is
+    // answered, its pairs with 32 bytes for 21. The cursor notes what it passed.
+    let reading = 2 * BUFFER_BYTES_MAX as u64 + 2 * u64::from(limits.frame_bytes_max);
+    let connections = count(limits.connections_max, CONNECTION_BYTES + reading + queue + vector);
+
+    // A catch-up has two vectors and the next row of each origin in each room; a room that is
+    // received on its own has three vectors.
+    let heads = count(limits.rooms_per_session_max, count(limits.origins_max, HEAD_BYTES));
+    let catch_up = 2 * vector + count(limits.rooms_per_session_max, 3 * vector) + heads;
+    let unacknowledged = count(limits.unacknowledged_max, UNACKNOWLEDGED_BYTES);
+    let users = count(limits.users_hard_max, rooms + catch_up + unacknowledged);
+
+    // Our reference for each of theirs, and what they hold, held, announced and were told.
+    let links = count(limits.members_max, 6 * vector);
+    // A member, its address, and two addresses that lead to it.
+    let members = count(limits.members_max, 3 * (NODE_BYTES + ADDRESS_BYTES_MAX as u64));
+    // In the roster, with the name as it is written and as it is compared.
+    let session = NODE_BYTES + 2 * NODE_BYTES + 5 * NAME_BYTES_MAX as u64 + rooms;
+    let roster = count(limits.sessions_max, session);
+    let room = ROOM_BYTES_MAX as u64 + u64::from(limits.topic_bytes_max) + NAME_BYTES_MAX as u64;
+    let known_rooms = count(limits.rooms_max, NODE_BYTES + room);
+    let reservations = count(limits.users_max, NODE_BYTES);
+
+    // Entries go when there are too many; origins, talks, and authors who fell silent, stay.
+    let archive = limits.archive_bytes_max
+        + count(limits.origins_max, ORIGIN_BYTES)
+        + count(limits.authors_max, AUTHOR_BYTES)
+        + count(limits.talks_max, TALK_BYTES);
+    // The shortest frames that it can hold are so short that the notes on them count for more.
+    let log = limits.log_bytes_max * (1 + LOG_ITEM_BYTES.div_ceil(LOG_FRAME_BYTES_MIN));
+    // What waits: an entry, and a note on it that is no longer than the shortest. Floors of which
+    // parts came take as much again, in lists that may have just grown.
+    let waiting = 5 * limits.waiting_bytes_max;
+    // On the way to storage, with a note; one frame of each connection may still come.
+    let unpersisted = 2 * limits.unpersisted_bytes_max;
+
+    connections
+        + users
+        + links
+        + members
+        + roster
+        + known_rooms
+        + reservations
+        + archive
+        + log
+        + waiting
+        + unpersisted
+}
+
+/// What an item of a map takes beside its texts, in bytes.
+const NODE_BYTES: u64 = 96;
+/// The state of a connection in machine, reader and pump, without what is counted apart.
+pub(crate) const CONNECTION_BYTES: u64 = 2 << 10;
+/// A message that was accepted and is not acknowledged.
+pub(crate) const UNACKNOWLEDGED_BYTES: u64 = 32;
+/// The next row of a list in a catch-up.
+pub(crate) const HEAD_BYTES: u64 = 96;
+/// An origin, in the archive and by its value.
+const ORIGIN_BYTES: u64 = 256;
+/// An author, by its id and among those who fell silent.
+const AUTHOR_BYTES: u64 = 192;
+/// A talk, by its sessions and by origin.
+const TALK_BYTES: u64 = 768;
+/// What machine and driver note of each frame in the log.
+const LOG_ITEM_BYTES: u64 = 48;
+/// The shortest frame in the log: a room with a name of two bytes.
+const LOG_FRAME_BYTES_MIN: u64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_memory_is_what_the_limits_say() {
+        assert_eq!(memory_bytes_max(&Limits::default()), 34_342_580_160);
+    }
+
+    #[test]
+    fn every_limit_that_costs_memory_counts() {
+        let limits = Limits::default();
+        let sum = memory_bytes_max(&limits);
+        for (name, more) in [
+            ("rooms", Limits { rooms_max: 5_000, ..limits.clone() }),
+            ("topics", Limits { topic_bytes_max: 600, ..limits.clone() }),
+            ("rooms of a session", Limits { rooms_per_session_max: 65, ..limits.clone() }),
+            ("users", Limits { users_hard_max: 1_001, ..limits.clone() }),
+            ("reservations", Limits { users_max: 101, ..limits.clone() }),
+            ("sessions", Limits { sessions_max: 65_537, ..limits.clone() }),
+            ("connections", Limits { connections_max: 8_193, ..limits.clone() }),
+            ("members", Limits { members_max: 65, ..limits.clone() }),
+            ("origins", Limits { origins_max: 1_537, ..limits.clone() }),
+            ("talks", Limits { talks_max: 262_145, ..limits.clone() }),
+            ("authors", Limits { authors_max: 65_537, ..limits.clone() }),
+            ("archive", Limits { archive_bytes_max: (1 << 30) + 1, ..limits.clone() }),
+            ("log", Limits { log_bytes_max: (64 << 20) + 1, ..limits.clone() }),
+            ("queues", Limits { queue_bytes_max: (1 << 20) + 1, ..limits.clone() }),
+            ("unacknowledged", Limits { unacknowledged_max: 4_097, ..limits.clone() }),
+            ("unpersisted", Limits { unpersisted_bytes_max: (64 << 20) + 1, ..limits.clone() }),
+            ("waiting", Limits { waiting_bytes_max: (64 << 20) + 1, ..limits.clone() }),
+        ] {
+            assert!(memory_bytes_max(&more) > sum, "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_that_break_a_promise_are_refused_by_name() {
+        let limits = Limits::default();
+        assert_eq!(limits.validate(), Ok(()));
+        for (name, wrong) in [
+            ("frame_bytes_max", Limits { frame_bytes_max: 65_520, ..limits.clone() }),
+            ("body_bytes_max", Limits { frame_bytes_max: 8_192, ..limits.clone() }),
+            ("hello_bytes_max", Limits { hello_bytes_max: 257, ..limits.clone() }),
+            ("body_bytes_max", Limits { body_bytes_max: 0, ..limits.clone() }),
+            ("body_bytes_max", Limits { body_bytes_max: 60_000, ..limits.clone() }),
+            ("rooms_per_session_max", Limits { rooms_per_session_max: 200, ..limits.clone() }),
+            ("origins_max", Limits { origins_max: 1, ..limits.clone() }),
+            ("members_max", Limits { members_max: 300, ..limits.clone() }),
+            ("unacknowledged_max", Limits { unacknowledged_max: 7_000, ..limits.clone() }),
+            ("catch_up_bytes_max", Limits { catch_up_bytes_max: 2 << 20, ..limits.clone() }),
+            ("log_bytes_max", Limits { log_bytes_max: 1 << 19, ..limits.clone() }),
+            ("users_max", Limits { users_max: 1_001, ..limits.clone() }),
+            ("connections_reserved", Limits { connections_reserved: 8_192, ..limits.clone() }),
+            ("beats_missed_max", Limits { beats_missed_max: 0, ..limits.clone() }),
+            ("idle_us_max", Limits { idle_us_max: SECOND_US, ..limits.clone() }),
+            ("grace_us", Limits { grace_us: 0, ..limits.clone() }),
+        ] {
+            assert_eq!(wrong.validate().map_err(|error| error.limit), Err(name));
         }
     }
 }

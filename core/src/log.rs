@@ -298,6 +298,12 @@ impl Cursor {
         self.mt = mt;
     }
 
+    /// What it sees.
+    #[must_use]
+    pub fn visibility(&self) -> &Visibility {
+        &self.visibility
+    }
+
     /// Per origin, the highest number passed since the cursor was made.
     pub fn passed(&self) -> impl Iterator<Item = (OriginRef, u64)> {
         let numbers = self.passed.iter().enumerate().filter(|(_, number)| **number > 0);

@@ -79,6 +79,12 @@ impl<E> Outbox<E> {
         &self.arena[span.range()]
     }
 
+    /// All bytes that the effects refer to.
+    #[must_use]
+    pub fn arena(&self) -> &[u8] {
+        &self.arena
+    }
+
     /// How many bytes the arena holds now.
     #[must_use]
     pub fn arena_len(&self) -> usize {

@@ -36,10 +36,12 @@ pub(crate) fn connect(
     Ok(socket)
 }
 
-/// Sets what every connection has: no delay for small segments, and probes on silence, for ends
-/// that went without a word.
+/// Sets what every connection has: no delay for small segments, probes on silence, for ends that
+/// went without a word, and little unsent in the kernel. Otherwise the kernel takes megabytes for a
+/// slow link, where nothing urgent can overtake them and nobody sees that they have not left.
 pub(crate) fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
     socket.set_tcp_keepalive(&keepalive)
 }
@@ -63,5 +65,6 @@ fn reaches(from: IpAddr, target: IpAddr) -> bool {
         && from.is_loopback() == target.is_loopback()
 }
 
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 const BACKLOG: i32 = 4_096;
 const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -29,6 +29,8 @@ struct State {
     offline_since: Instant,
     /// Whether the servers want another name before they let the user in.
     wants_name: bool,
+    /// How many names may still be tried: others than the first only for one that nobody chose.
+    names_left: u32,
     current: Target,
     next_reference: u64,
     open: BTreeMap<u64, Open>,
@@ -64,6 +66,8 @@ pub(crate) struct Heard {
     pub(crate) reference: Option<Value>,
     /// Whether it answers a request, or was sent unasked.
     pub(crate) asked: bool,
+    /// The name to try next: others have the one that nobody chose.
+    pub(crate) next_name: Option<String>,
 }
 
 /// What a prompt shows.
@@ -80,8 +84,9 @@ pub(crate) struct Standing {
 impl Conversation {
     /// A conversation by `client`, which was started with that name, and where plain text goes to
     /// `current`.
-    pub(crate) fn new(client: ChatClient, name: &str, current: Target) -> Self {
-        Conversation { client, state: Mutex::new(State::new(name, current)) }
+    /// Unless it was `chosen`, the name gets a number when others have it.
+    pub(crate) fn new(client: ChatClient, name: &str, chosen: bool, current: Target) -> Self {
+        Conversation { client, state: Mutex::new(State::new(name, chosen, current)) }
     }
 
     /// Passes a request to the client. `reference` comes back with the answer. Waits while too much
@@ -100,10 +105,7 @@ impl Conversation {
                 self.leave();
                 return Ok(());
             }
-            Request::Talk(target) => {
-                self.state().current = target;
-                return Ok(());
-            }
+            Request::Talk(target) => return self.state().talk(target),
             // The faces know how to show it.
             Request::Help => return Ok(()),
             request => self.state().command(request, reference)?,
@@ -137,24 +139,24 @@ impl Conversation {
     }
 
     fn see_to_leaving(&self) {
+        let begun = Instant::now();
+        let wait_while = |goes_on: &dyn Fn(&State) -> bool| {
+            while goes_on(&self.state()) {
+                thread::sleep(Duration::from_millis(20));
+            }
+        };
+        // The client takes no other name once it is told to quit.
+        wait_while(&|state| state.server.is_none() && !state.is_hopeless(begun));
         thread::scope(|scope| {
             // This waits for its turn behind what is said, at worst until the client has ended.
             scope.spawn(|| drop(self.client.send(Command::Quit)));
-            let begun = Instant::now();
-            while !self.state().is_hopeless(begun) {
-                thread::sleep(Duration::from_millis(20));
-            }
+            wait_while(&|state| !state.is_hopeless(begun));
             self.client.close();
         });
     }
 
-    /// Takes another name in place of one that others have: the same with a number. For names that
-    /// nobody chose.
-    pub(crate) fn try_name(&self, number: u32) {
-        let mut state = self.state();
-        state.wants_name = false;
-        let name = format!("{}-{number}", state.name);
-        drop(state);
+    /// Takes another name in place of one that others have.
+    pub(crate) fn take_name(&self, name: String) {
         // A client that has ended needs no name.
         let _ = self.client.send(Command::Name { name, reference: 0 });
     }
@@ -210,12 +212,13 @@ impl Conversation {
 }
 
 impl State {
-    fn new(name: &str, current: Target) -> Self {
+    fn new(name: &str, chosen: bool, current: Target) -> Self {
         State {
             name: name.to_owned(),
             server: None,
             offline_since: Instant::now(),
             wants_name: name.is_empty(),
+            names_left: if chosen { 0 } else { NAMES_MORE_MAX },
             current,
             next_reference: 1,
             open: BTreeMap::new(),
@@ -282,6 +285,24 @@ impl State {
         Ok(command)
     }
 
+    /// From now on plain text goes there, when there is such a place.
+    fn talk(&mut self, target: Target) -> Result<(), Refused> {
+        let (known, name, reason, what) = match &target {
+            Target::Room(name) => {
+                (&self.rooms, name, Reason::RoomUnknown, "there is no such room: /join makes it")
+            }
+            Target::User(name) => (&self.names, name, Reason::UserUnknown, "there is no such user"),
+        };
+        // Before the lists have come nothing is known. Names that look alike are told apart by the
+        // servers, when something is said.
+        let lower = name.to_lowercase();
+        if !self.names.is_empty() && !known.iter().any(|known| known.to_lowercase() == lower) {
+            return Err(Refused::Senseless(reason, what));
+        }
+        self.current = target;
+        Ok(())
+    }
+
     /// Whether a client that leaves since `begun` has ended, or has nothing to wait for.
     fn is_hopeless(&self, begun: Instant) -> bool {
         let long = begun.elapsed() >= QUIT_WAIT && self.offline_since.elapsed() >= QUIT_WAIT;
@@ -332,8 +353,9 @@ impl State {
                 {
                     self.current = before;
                 }
-                self.wants_name |= self.server.is_none()
-                    && matches!(reason, Reason::NameTaken | Reason::NameInvalid);
+                if self.server.is_none() {
+                    self.on_refused_name(*reason, &mut heard);
+                }
             }
             Event::Renamed { from, to, own, .. } => {
                 self.names.remove(from);
@@ -366,6 +388,17 @@ impl State {
         heard.reference = open.and_then(|open| open.reference);
         heard
     }
+
+    /// The servers do not let the user in under that name.
+    fn on_refused_name(&mut self, reason: Reason, heard: &mut Heard) {
+        if reason == Reason::NameTaken && !heard.asked && self.names_left > 0 {
+            let number = NAMES_MORE_MAX + 2 - self.names_left;
+            self.names_left -= 1;
+            heard.next_name = Some(format!("{}-{number}", self.name));
+            return;
+        }
+        self.wants_name |= matches!(reason, Reason::NameTaken | Reason::NameInvalid);
+    }
 }
 
 /// The reference of the command that an event answers; 0 for none.
@@ -390,6 +423,8 @@ fn is_room(target: &Target, room: &str) -> bool {
     matches!(target, Target::Room(name) if names::room(name).as_deref() == Ok(room))
 }
 
+/// A name that others have and nobody chose becomes `name-2`, `name-3` and so on, so often.
+const NAMES_MORE_MAX: u32 = 20;
 /// For how long a client that leaves looks for a server while something it said is not
 /// acknowledged.
 pub(crate) const QUIT_WAIT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use super::Face;
 use super::commands::{self, Request};
 use super::conversation::{Conversation, Heard, Refused};
 use super::lines::{self, LINE_BYTES_MAX, Line};
-use super::text;
+use super::text::{self, Breaks};
 use crate::failure::{Failure, failed};
 use crate::print;
 
@@ -38,7 +38,7 @@ impl FacePlain {
 impl Face for FacePlain {
     fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()> {
         let me = self.conversation.standing().name;
-        for line in text::lines(event, heard, &me) {
+        for line in text::lines(event, heard, &me, Breaks::Escaped) {
             if matches!(event, Event::Error { .. }) {
                 print::note(line.trim_start_matches("! "));
             } else {

@@ -2,7 +2,7 @@
 //! and messages above the line that is being typed.
 //!
 //! ```text
-//! connecting: a spinner; what arrives is kept (the last 200 lines)
+//! connecting: a spinner; what arrives is kept (the last 200 lines of the archive, then the news)
 //!     │ caught up, or a name is wanted
 //!     ▼
 //! editing: a thread reads lines (`editor`); what happens goes through its printer
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Unsaid};
@@ -25,10 +25,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Face;
 use super::conversation::{Conversation, Heard, Standing};
-use super::text;
+use super::text::{self, Breaks};
 use crate::failure::Failure;
 use crate::print;
 
+mod above;
 mod editor;
 
 /// Shows events on a terminal.
@@ -38,9 +39,20 @@ pub(crate) struct FaceTerminal {
 }
 
 enum Phase {
-    Connecting { spinner: ProgressBar, kept: VecDeque<String>, dropped: u64 },
+    Connecting { spinner: ProgressBar, kept: Kept },
     Editing(Editing),
     Leaving,
+}
+
+/// What arrives before there is a prompt.
+#[derive(Default)]
+struct Kept {
+    /// Lines of the archive, the last ones.
+    archive: VecDeque<String>,
+    /// How many lines of it came before.
+    dropped: u64,
+    /// What else there is to tell: who is here, above all.
+    news: VecDeque<String>,
 }
 
 /// The line editor, as seen from the thread that shows.
@@ -63,10 +75,10 @@ impl FaceTerminal {
         let spinner = ProgressBar::new_spinner().with_message("connecting");
         spinner.set_style(ProgressStyle::default_spinner());
         spinner.enable_steady_tick(Duration::from_millis(100));
-        let phase = Phase::Connecting { spinner, kept: VecDeque::new(), dropped: 0 };
+        let phase = Phase::Connecting { spinner, kept: Kept::default() };
         let mut face = FaceTerminal { conversation: Arc::clone(conversation), phase };
         if conversation.wants_name() {
-            face.print("* choose a name: /name NEW".to_owned())
+            face.print("* choose a name: /name NEW".to_owned(), false)
                 .and_then(|()| face.edit())
                 .map_err(|error| crate::failure::failed(format!("the terminal: {error}")))?;
         }
@@ -75,26 +87,25 @@ impl FaceTerminal {
 
     /// Ends the spinner, prints what was kept and begins to edit.
     fn edit(&mut self) -> io::Result<()> {
-        let Phase::Connecting { spinner, kept, dropped } = &mut self.phase else { return Ok(()) };
+        let Phase::Connecting { spinner, kept } = &mut self.phase else { return Ok(()) };
         spinner.finish_and_clear();
-        if *dropped > 0 {
-            print::line(format_args!("* {dropped} earlier lines are left out: see /history"))?;
+        if kept.dropped > 0 {
+            print::line(format_args!(
+                "* {} earlier lines are left out: see /history",
+                kept.dropped
+            ))?;
         }
-        for line in kept.drain(..) {
+        for line in kept.archive.drain(..).chain(kept.news.drain(..)) {
             print::line(line)?;
         }
         self.phase = Phase::Editing(editor::start(&self.conversation)?);
         Ok(())
     }
 
-    fn print(&mut self, line: String) -> io::Result<()> {
+    fn print(&mut self, line: String, replay: bool) -> io::Result<()> {
         match &mut self.phase {
-            Phase::Connecting { kept, dropped, .. } => {
-                if kept.len() == KEPT_LINES_MAX {
-                    kept.pop_front();
-                    *dropped += 1;
-                }
-                kept.push_back(line);
+            Phase::Connecting { kept, .. } => {
+                kept.keep(line, replay);
                 Ok(())
             }
             Phase::Editing(editing) => match editing.print(line) {
@@ -120,10 +131,11 @@ impl Face for FaceTerminal {
                 Vec::new()
             }
             (Event::Disconnected { .. }, _) => Vec::new(),
-            _ => text::lines(event, heard, &standing.name),
+            _ => text::lines(event, heard, &standing.name, Breaks::Shown),
         };
+        let replay = matches!(event, Event::Message(message) if message.replay);
         for line in lines {
-            self.print(line)?;
+            self.print(line, replay)?;
         }
         match &mut self.phase {
             Phase::Connecting { .. } => {
@@ -150,12 +162,27 @@ impl Face for FaceTerminal {
             Phase::Connecting { spinner, .. } => spinner.finish_and_clear(),
             Phase::Editing(editing) => {
                 editing.stop.store(true, Ordering::Relaxed);
-                // The editor's end gives the terminal back as it was.
-                let _ = editing.thread.join();
+                // The editor's end gives the terminal back as it was. On one that was hung up it
+                // may never end, and there is nothing to give back.
+                let begun = Instant::now();
+                while !editing.thread.is_finished() && begun.elapsed() < EDITOR_END_WAIT {
+                    thread::sleep(Duration::from_millis(5));
+                }
             }
             Phase::Leaving => {}
         }
         Ok(())
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, line: String, replay: bool) {
+        let lines = if replay { &mut self.archive } else { &mut self.news };
+        if lines.len() == KEPT_LINES_MAX {
+            lines.pop_front();
+            self.dropped += 1;
+        }
+        lines.push_back(line);
     }
 }
 
@@ -178,5 +205,7 @@ impl Editing {
     }
 }
 
-/// Of what arrives before there is a prompt, so much is shown.
+/// For how long the line editor may take to notice that it is over.
+const EDITOR_END_WAIT: Duration = Duration::from_secs(2);
+/// Of what arrives before there is a prompt, so many lines of each kind are shown.
 const KEPT_LINES_MAX: usize = 200;

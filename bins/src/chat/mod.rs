@@ -123,20 +123,25 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
     config.rooms = if room == COMMON_ROOM { Vec::new() } else { vec![room.clone()] };
     config.reset = args.reset;
     let (client, events) = ChatClient::start(config).map_err(not_started)?;
-    let conversation = Arc::new(Conversation::new(client, &name, Target::Room(room)));
+    // Only a name that nobody chose may be changed without asking.
+    let chosen = args.name.is_some() || args.json;
+    let conversation = Conversation::new(client, &name, chosen, Target::Room(room));
+    let conversation = Arc::new(conversation);
     let leaving = Arc::clone(&conversation);
     signals::watch(move |count| if count == 1 { leaving.interrupt() } else { leaving.close() })?;
-    // Only a name that nobody chose may be changed without asking.
-    let chosen = args.name.is_some();
     let mut face: Box<dyn Face> = match (args.json, terminal) {
         (true, _) => Box::new(face_json::FaceJson::start(&conversation, &name)?),
         (_, true) => Box::new(face_terminal::FaceTerminal::start(&conversation)?),
         _ => Box::new(face_plain::FacePlain::start(&conversation)?),
     };
-    let shown = show(&conversation, events, face.as_mut(), session.as_mut(), chosen || args.json);
+    let shown = show(&conversation, events, face.as_mut(), session.as_mut());
     match shown {
         Ok(()) => Ok(()),
         Err(Ending::Failed(failure)) => Err(failure),
+        // Whoever stopped reading knows.
+        Err(Ending::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Failure::Told)
+        }
         Err(Ending::Output(error)) => Err(failed(format!("standard output: {error}"))),
     }
 }
@@ -159,9 +164,7 @@ fn show(
     mut events: Events,
     face: &mut dyn Face,
     mut session: Option<&mut SessionFile>,
-    name_chosen: bool,
 ) -> Result<(), Ending> {
-    let mut names_tried = 1;
     let mut next = events.next();
     while let Some(event) = next {
         let heard = conversation.heard(&event);
@@ -178,13 +181,10 @@ fn show(
                 }
                 face.show(&event, &heard)?;
             }
-            Event::Error { reference: 0, reason: Reason::NameTaken, .. }
-                if !name_chosen && conversation.wants_name() && names_tried < NAMES_TRIED_MAX =>
-            {
-                names_tried += 1;
-                conversation.try_name(names_tried);
-            }
-            event => face.show(&event, &heard)?,
+            event => match heard.next_name {
+                Some(name) => conversation.take_name(name),
+                None => face.show(&event, &heard)?,
+            },
         }
         next = match events.next_timeout(Duration::ZERO) {
             None => {
@@ -258,9 +258,6 @@ fn valid_name(login: &str) -> Option<String> {
     }
     (!name.is_empty()).then_some(name)
 }
-
-/// For a login name that others have: `ada`, `ada-2` and so on up to this.
-const NAMES_TRIED_MAX: u32 = 20;
 
 #[cfg(test)]
 mod tests {

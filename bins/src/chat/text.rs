@@ -1,5 +1,6 @@
 //! Events as lines for people. What others wrote is escaped.
 
+use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Member, Message, Room, Scope, User};
 
 use super::conversation::Heard;
@@ -7,8 +8,17 @@ use super::escape::escape;
 use super::json::time;
 use crate::status::state_word;
 
+/// What becomes of a message of several lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Breaks {
+    /// It is one line, for those who read line by line.
+    Escaped,
+    /// Its lines but the first are indented, so that none looks like another message.
+    Shown,
+}
+
 /// The lines that show an event; none for what people need not see. `me` is the user's own name.
-pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
+pub(crate) fn lines(event: &Event, heard: &Heard, me: &str, breaks: Breaks) -> Vec<String> {
     match event {
         Event::Connected { server, name, .. } => {
             vec![format!("* connected to {} as {}", escape(server), escape(name))]
@@ -17,9 +27,9 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
             vec![format!("* lost {} ({why}), going on at the next", escape(server))]
         }
         Event::Message(message) if message.replay => {
-            vec![format!("{} {}", when(message), said(message))]
+            vec![format!("{} {}", when(message), said(message, breaks))]
         }
-        Event::Message(message) => vec![said(message)],
+        Event::Message(message) => vec![said(message, breaks)],
         Event::Arrived { name, room } => moved(name, room.as_deref(), "arrived", "joined"),
         Event::Departed { name, room } => moved(name, room.as_deref(), "departed", "left"),
         Event::Joined { room, topic, .. } => {
@@ -44,7 +54,7 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
         }
         Event::Users { users, .. } if heard.asked => user_table(users),
         Event::Users { users, .. } => {
-            let names: Vec<_> = users.iter().map(|user| escape(&user.name)).collect();
+            let names: Vec<_> = by_name(users).map(|user| escape(&user.name)).collect();
             vec![format!("* here: {}", names.join(", "))]
         }
         Event::Rooms { rooms, .. } if heard.asked => room_table(rooms),
@@ -58,16 +68,19 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
         Event::History { scope, total, messages, .. } => {
             let mut lines =
                 vec![format!("* {} of {total} messages of {}", messages.len(), place(scope))];
-            lines.extend(messages.iter().map(indexed));
+            lines.extend(messages.iter().map(|message| indexed(message, breaks)));
             lines
         }
         Event::Search { total, messages, .. } => {
             let mut lines =
                 vec![format!("* {} of {total} found, the newest first", messages.len())];
-            lines.extend(messages.iter().map(indexed));
+            lines.extend(messages.iter().map(|message| indexed(message, breaks)));
             lines
         }
         Event::Status { server, members, ma, mt, .. } => status(server, members, *ma, *mt),
+        Event::Error { reason: Reason::NameTaken | Reason::NameInvalid, text, .. } => {
+            vec![format!("! {} (/name NEW)", escape(text))]
+        }
         Event::Error { text, .. } => vec![format!("! {}", escape(text))],
         Event::Servers { .. }
         | Event::Sent { .. }
@@ -78,8 +91,12 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str) -> Vec<String> {
 }
 
 /// `#room author: body`, or in a talk `@other author: body`.
-fn said(message: &Message) -> String {
-    format!("{} {}: {}", place(&message.scope), escape(&message.from), escape(&message.body))
+fn said(message: &Message, breaks: Breaks) -> String {
+    let body = match breaks {
+        Breaks::Escaped => escape(&message.body).into_owned(),
+        Breaks::Shown => message.body.split('\n').map(escape).collect::<Vec<_>>().join("\n    "),
+    };
+    format!("{} {}: {body}", place(&message.scope), escape(&message.from))
 }
 
 fn place(scope: &Scope) -> String {
@@ -90,9 +107,9 @@ fn place(scope: &Scope) -> String {
 }
 
 /// With the index, marked while it may still change.
-fn indexed(message: &Message) -> String {
+fn indexed(message: &Message, breaks: Breaks) -> String {
     let open = if message.is_final { ' ' } else { '?' };
-    format!("{:>6}{open} {} {}", message.index, when(message), said(message))
+    format!("{:>6}{open} {} {}", message.index, when(message), said(message, breaks))
 }
 
 /// Date and time of day, UTC.
@@ -117,8 +134,14 @@ fn user_table(users: &[User]) -> Vec<String> {
         format!("  {name:<24} {:<22} {}", escape(&user.server), escape(&rooms))
     };
     let mut lines = vec![format!("* {} users: name, server, rooms", users.len())];
-    lines.extend(users.iter().map(line));
+    lines.extend(by_name(users).map(line));
     lines
+}
+
+fn by_name(users: &[User]) -> impl Iterator<Item = &User> {
+    let mut users: Vec<&User> = users.iter().collect();
+    users.sort_by_key(|user| user.name.to_lowercase());
+    users.into_iter()
 }
 
 fn room_table(rooms: &[Room]) -> Vec<String> {

@@ -13,6 +13,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
+pub mod relay;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -68,22 +70,33 @@ pub fn runs(number: u64) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// Lines that a process printed, collected as they come.
-type Lines = Arc<Mutex<Vec<String>>>;
-
-fn collect(from: impl std::io::Read + Send + 'static) -> Lines {
-    let lines = Lines::default();
-    let into = Arc::clone(&lines);
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            into.lock().expect("nobody panics with it").push(line);
-        }
-    });
-    lines
+/// Lines that a process prints, collected as they come.
+struct Lines {
+    so_far: Arc<Mutex<Vec<String>>>,
+    thread: thread::JoinHandle<()>,
 }
 
-fn copy(lines: &Lines) -> Vec<String> {
-    lines.lock().expect("nobody panics with it").clone()
+impl Lines {
+    fn collect(from: impl std::io::Read + Send + 'static) -> Lines {
+        let so_far = Arc::default();
+        let into: Arc<Mutex<Vec<String>>> = Arc::clone(&so_far);
+        let thread = thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                into.lock().expect("nobody panics with it").push(line);
+            }
+        });
+        Lines { so_far, thread }
+    }
+
+    fn copy(&self) -> Vec<String> {
+        self.so_far.lock().expect("nobody panics with it").clone()
+    }
+
+    /// All lines of a process that has ended.
+    fn all(&self) -> Vec<String> {
+        wait_until("the last line", || self.thread.is_finished().then_some(()));
+        self.copy()
+    }
 }
 
 /// Chat servers under one parent.
@@ -98,7 +111,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Runs `cordee chat-server` with these arguments; on free ports unless they say which. Waits
-    /// until every server accepts connections.
+    /// until every server accepts connections, and without peers elsewhere until all are linked.
     pub fn start(args: &[&str]) -> Cluster {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=20", SERVER_SECONDS_MAX, env!("CARGO_BIN_EXE_cordee")]);
@@ -112,8 +125,8 @@ impl Cluster {
             .stderr(Stdio::piped())
             .spawn()
             .expect("timeout (of coreutils) runs");
-        let stdout = collect(process.stdout.take().expect("piped"));
-        let stderr = collect(process.stderr.take().expect("piped"));
+        let stdout = Lines::collect(process.stdout.take().expect("piped"));
+        let stderr = Lines::collect(process.stderr.take().expect("piped"));
         let value = |name| {
             let at = args.iter().position(|arg| *arg == name)?;
             args.get(at + 1).copied()
@@ -126,17 +139,21 @@ impl Cluster {
             if let Ok(Some(status)) = cluster.process.try_wait() {
                 panic!("the servers ended: {status}\n{}", cluster.stderr().join("\n"));
             }
-            let lines = copy(&stdout);
+            let lines = stdout.copy();
             let addresses = lines.iter().filter_map(|line| line.strip_prefix("listening on "));
             let addresses: Vec<String> = addresses.map(str::to_owned).collect();
             (addresses.len() == servers).then_some(addresses)
         });
+        if !args.contains(&"--peer") {
+            // Until they are linked, a server may send a newcomer on to the next.
+            cluster.wait_until_equal();
+        }
         cluster
     }
 
     /// What the servers and their parent said on standard error so far.
     pub fn stderr(&self) -> Vec<String> {
-        copy(&self.stderr)
+        self.stderr.copy()
     }
 
     /// What `cordee status --json` prints of that server now; `None` when it does not answer.
@@ -291,7 +308,7 @@ impl Client {
             .expect("the program runs");
         let stdin = process.stdin.take();
         let stdout = process.stdout.take().expect("piped");
-        let stderr = collect(process.stderr.take().expect("piped"));
+        let stderr = Lines::collect(process.stderr.take().expect("piped"));
         let (sender, events) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -312,7 +329,7 @@ impl Client {
 
     /// What the client said on standard error so far.
     pub fn stderr(&self) -> Vec<String> {
-        copy(&self.stderr)
+        self.stderr.copy()
     }
 
     /// Sends one line.
@@ -401,7 +418,7 @@ impl Client {
             self.seen.push(event);
         }
         let seen = std::mem::take(&mut self.seen);
-        Finished { status, seen, stderr: self.stderr() }
+        Finished { status, seen, stderr: self.stderr.all() }
     }
 
     fn fail(&self, what: &str) -> ! {

@@ -189,7 +189,7 @@ impl Client {
             wanted_name: name.to_owned(),
             name: name.to_owned(),
             secret: SessionSecret(secret),
-            process: identity ^ 0xc11e_117,
+            process: identity ^ 0x0c11_e117,
             attachment: 0,
             cluster: cluster.to_owned(),
             session: None,
@@ -940,6 +940,13 @@ impl Client {
                 let seen = self.seen.entry(origin).or_default();
                 *seen = number.max(*seen);
             }
+        }
+        if self.caught_up {
+            // What the server had and did not send was trimmed there.
+            let (has, partial) = (self.has, &self.partial);
+            let trimmed = self.queue.iter_mut().filter(|own| own.number <= has);
+            trimmed.for_each(|own| own.seen |= !partial.contains_key(&own.scope));
+            self.settle();
         }
         self.tell(Happened::CaughtUp(room.to_owned()));
     }

@@ -1,14 +1,14 @@
-//! How the world drives a server: inputs in batches, effects out, the pump, faults.
+//! How the world drives a server: inputs in batches, effects out, sending, faults.
 
-use cordee_core::chat::server::{DialId, Effect, Input, Source};
-use cordee_core::framing::frames;
+use cordee_core::chat::server::{DialId, Effect, Inlet, Input, Outlets, Sent, Source};
 use cordee_core::ids::ConnId;
+use cordee_core::log::Visibility;
 use cordee_core::time::{SECOND_US, Time};
 use cordee_core::wire::Message;
 use cordee_core::wire::hello::Bye;
 use cordee_core::{Machine, Outbox};
 
-use crate::pump::{Change, Feedback, Line, Private};
+use crate::node::{Line, Node};
 use crate::world::{CLUSTER, Cut, End, Event, World};
 
 /// An archive up to this size is checked after every step, a larger one now and then.
@@ -32,7 +32,8 @@ impl World {
         let start = self.nodes[node].starts;
         self.nodes[node].frozen = false;
         self.nodes[node].deferred.clear();
-        self.nodes[node].pump.lines.clear();
+        self.nodes[node].lines.clear();
+        self.nodes[node].outlets = Outlets::new();
         self.history.on_wipe((node, start));
         for wire in 0..self.wires.len() {
             for side in 0..2 {
@@ -148,16 +149,18 @@ impl World {
         let address = match self.wires[wire].ends[0] {
             End::Node { node, .. } => node as u128,
             End::Client(client) => 1_000 + client as u128,
+            End::Real(real, _) => 2_000 + real as u128,
             End::Raw(_) | End::Nobody => 1,
         };
-        let hello_max = self.nodes[node].setup.limits.hello_bytes_max as usize;
         let source = Source { address, loopback };
         let accepted = self.with_machine(node, |machine, out| machine.accept(now, source, out));
         match accepted {
             Ok(conn) => {
                 self.wires[wire].ends[1] = End::Node { node, start, conn: Some(conn) };
-                let line = Line::new(wire, 1, hello_max, false);
-                self.nodes[node].pump.lines.insert(conn, line);
+                let inlet = Inlet::accepted(conn, &self.nodes[node].setup.limits);
+                let line = Line::new(wire, 1, inlet);
+                self.nodes[node].lines.insert(conn, line);
+                self.nodes[node].outlets.open(conn);
                 self.apply(node);
                 self.node_reads(node, conn);
             }
@@ -182,8 +185,9 @@ impl World {
             return self.finish(wire, 0);
         };
         self.wires[wire].ends[0] = End::Node { node, start, conn: Some(conn) };
-        let frame_max = self.nodes[node].setup.limits.frame_bytes_max as usize;
-        self.nodes[node].pump.lines.insert(conn, Line::new(wire, 0, frame_max, true));
+        let inlet = Inlet::dialled(conn, &self.nodes[node].setup.limits);
+        self.nodes[node].lines.insert(conn, Line::new(wire, 0, inlet));
+        self.nodes[node].outlets.open(conn);
         self.apply(node);
         self.node_reads(node, conn);
         if self.is_current(node, start) {
@@ -236,11 +240,12 @@ impl World {
         }
         self.nodes[node].stalls_checked = now;
         let stall = self.nodes[node].setup.limits.stall_us_max;
-        let lines = &self.nodes[node].pump.lines;
-        let stalled = lines.iter().filter(|(_, line)| {
-            line.closing.is_none() && line.blocked_since.is_some_and(|at| now.since_us(at) >= stall)
-        });
-        let stalled: Vec<ConnId> = stalled.map(|(conn, _)| *conn).collect();
+        let Node { lines, outlets, .. } = &self.nodes[node];
+        let is_stalled = |conn: &ConnId| {
+            let since = outlets.blocked_since(*conn);
+            outlets.is_open(*conn) && since.is_some_and(|since| now.since_us(since) >= stall)
+        };
+        let stalled: Vec<ConnId> = lines.keys().copied().filter(is_stalled).collect();
         for conn in stalled {
             self.input(node, Input::Stalled { conn });
         }
@@ -248,9 +253,9 @@ impl World {
 
     /// A server reads what arrived on a connection, as long as it is not paused.
     pub(crate) fn node_reads(&mut self, node: usize, conn: ConnId) {
-        let Some(line) = self.nodes[node].pump.lines.get_mut(&conn) else { return };
+        let Some(line) = self.nodes[node].lines.get_mut(&conn) else { return };
         let (wire, side) = (line.wire, 1 - line.side);
-        if line.paused && line.closing.is_none() {
+        if line.paused && self.nodes[node].outlets.is_open(conn) {
             return;
         }
         let bytes = self.wires[wire].pipes[side].take();
@@ -270,48 +275,21 @@ impl World {
     }
 
     fn is_open(&self, node: usize, conn: ConnId) -> bool {
-        self.nodes[node].pump.lines.get(&conn).is_some_and(|line| line.closing.is_none())
+        self.nodes[node].outlets.is_open(conn)
     }
 
     /// Cuts bytes into frames and gives them to the machine, as a batch.
     fn feed(&mut self, node: usize, conn: ConnId, bytes: &[u8]) {
-        let frame_max = self.nodes[node].setup.limits.frame_bytes_max as usize;
-        let mut rest = bytes;
-        loop {
-            let Some(line) = self.nodes[node].pump.lines.get_mut(&conn) else { return };
-            line.deframer.extend(core::mem::take(&mut rest));
-            let ready = match line.deframer.ready() {
-                Ok(ready) => ready.to_vec(),
-                Err(error) => return self.input(node, Input::Broken { conn, error }),
-            };
-            if ready.is_empty() {
-                break;
+        let line = self.nodes[node].lines.get_mut(&conn);
+        let Some(mut inlet) = line.and_then(|line| line.inlet.take()) else { return };
+        inlet.extend(bytes);
+        inlet.inputs(|input| {
+            if self.is_open(node, conn) {
+                self.input(node, input);
             }
-            // Before the hello was accepted nothing else is looked at.
-            let count = if line.greeted { usize::MAX } else { 1 };
-            line.greeted = true;
-            line.deframer.set_frame_bytes_max(frame_max);
-            let mut taken = 0;
-            let batch: Vec<(u8, Vec<u8>)> = frames(&ready)
-                .take(count)
-                .map(|frame| {
-                    taken += frame.payload.len() + cordee_core::framing::HEADER_BYTES;
-                    (frame.kind, frame.payload.to_vec())
-                })
-                .collect();
-            line.deframer.consume(taken);
-            for (kind, payload) in &batch {
-                let frame = cordee_core::framing::Frame { kind: *kind, payload };
-                self.input(node, Input::Frame { conn, frame });
-                if !self.is_open(node, conn) {
-                    return;
-                }
-            }
-        }
-        let Some(line) = self.nodes[node].pump.lines.get_mut(&conn) else { return };
-        let begun = line.deframer.is_mid_frame();
-        if begun != core::mem::replace(&mut line.mid_frame, begun) {
-            self.input(node, Input::MidFrame { conn, begun });
+        });
+        if let Some(line) = self.nodes[node].lines.get_mut(&conn) {
+            line.inlet = Some(inlet);
         }
     }
 
@@ -334,7 +312,7 @@ impl World {
 
     // Effects.
 
-    /// Fires what is due, pumps, and feeds back, until nothing is left to do. Then checks.
+    /// Fires what is due, sends, and feeds back, until nothing is left to do. Then checks.
     pub(crate) fn settle(&mut self, node: usize) {
         for round in 0.. {
             assert!(round < 10_000, "s{node} comes to no end\n{}", self.describe());
@@ -344,7 +322,7 @@ impl World {
             let now = self.now;
             self.with_machine(node, |machine, out| machine.handle_timeout(now, out));
             self.apply(node);
-            if !self.nodes[node].is_up() || !self.pump(node) {
+            if !self.nodes[node].is_up() || !self.send(node) {
                 break;
             }
         }
@@ -366,30 +344,33 @@ impl World {
         if small || self.nodes[node].steps.is_multiple_of(CHECK_EVERY) {
             machine.check();
         }
-        let end = self.nodes[node].pump.end();
-        for (conn, line) in &self.nodes[node].pump.lines {
-            let (Some(cursor), false) = (&line.cursor, line.visible.is_empty()) else { continue };
-            let rows = line.visible.iter().map(|scope| machine.archive().scope_rows(*scope));
-            let ma: u64 = rows.sum();
+        let outlets = &self.nodes[node].outlets;
+        for conn in self.nodes[node].lines.keys() {
+            let Some(cursor) = outlets.cursor(*conn) else { continue };
+            let scopes = match cursor.visibility() {
+                Visibility::Client(scopes) if !scopes.is_empty() => scopes,
+                Visibility::Client(_) | Visibility::Peer => continue,
+            };
+            let ma: u64 = scopes.iter().map(|scope| machine.archive().scope_rows(*scope)).sum();
             assert!(cursor.mt() <= ma, "s{node} {conn:?}: MT {} ≤ MA {ma}", cursor.mt());
-            if line.is_drained(end) {
+            if outlets.is_drained(*conn) {
                 assert_eq!(cursor.mt(), ma, "s{node} {conn:?}: MT = MA once drained");
             }
         }
     }
 
     /// Sends what the connections take. Says whether the machine was told anything.
-    fn pump(&mut self, node: usize) -> bool {
-        let conns: Vec<ConnId> = self.nodes[node].pump.lines.keys().copied().collect();
+    fn send(&mut self, node: usize) -> bool {
+        let conns: Vec<ConnId> = self.nodes[node].lines.keys().copied().collect();
         let mut told = false;
         for conn in conns {
             let (now, latency, draw) = (self.now, self.options.latency_us, self.draw);
-            let Some(line) = self.nodes[node].pump.lines.get(&conn) else { continue };
+            let Some(line) = self.nodes[node].lines.get(&conn) else { continue };
             let (wire, side) = (line.wire, line.side);
             let pipe = &mut self.wires[wire].pipes[side];
             let mut arrivals: Vec<Time> = Vec::new();
             let id = (wire * 2 + side) as u64;
-            let feedback = self.nodes[node].pump.pump(conn, now, |bytes| {
+            let Sent { drained, lagged } = self.nodes[node].outlets.send(now, conn, |bytes| {
                 let took = bytes.len().min(pipe.room());
                 pipe.send(now, &bytes[..took], latency, draw, id, &mut arrivals);
                 took
@@ -398,22 +379,15 @@ impl World {
             for at in arrivals {
                 self.schedule(at, Event::Arrive { wire, side });
             }
-            for feedback in feedback {
-                if !self.is_open(node, conn) {
-                    continue;
-                }
+            if drained > 0 && self.is_open(node, conn) {
                 told = true;
-                match feedback {
-                    Feedback::Drained(conn, bytes) => {
-                        self.input(node, Input::Drained { conn, bytes });
-                    }
-                    Feedback::Lagged(conn, passed) => {
-                        self.input(node, Input::Lagged { conn, passed: &passed });
-                    }
-                }
+                self.input(node, Input::Drained { conn, bytes: drained });
             }
-            let line = self.nodes[node].pump.lines.get(&conn);
-            if line.is_some_and(|line| line.closing.is_some() && line.is_flushed()) {
+            if let Some(passed) = lagged.filter(|_| self.is_open(node, conn)) {
+                told = true;
+                self.input(node, Input::Lagged { conn, passed: &passed });
+            }
+            if self.nodes[node].outlets.is_finished(conn, now) {
                 self.drop_line(node, conn);
             }
         }
@@ -422,7 +396,8 @@ impl World {
 
     /// Closes a connection for good.
     fn drop_line(&mut self, node: usize, conn: ConnId) {
-        let Some(line) = self.nodes[node].pump.lines.remove(&conn) else { return };
+        let Some(line) = self.nodes[node].lines.remove(&conn) else { return };
+        self.nodes[node].outlets.remove(conn);
         self.wires[line.wire].ends[line.side] = End::Nobody;
         self.wires[line.wire].pipes[1 - line.side].take();
         self.finish(line.wire, line.side);
@@ -440,38 +415,13 @@ impl World {
         }
         out.clear();
         self.nodes[node].out = out;
-        self.nodes[node].pump.end_batch();
     }
 
     fn apply_one(&mut self, node: usize, effect: Effect, out: &Outbox<Effect>) {
         let start = self.nodes[node].starts;
         let now = self.now;
-        let pump = &mut self.nodes[node].pump;
+        let Some(effect) = self.nodes[node].outlets.apply(now, effect, out.arena()) else { return };
         match effect {
-            Effect::Send { conn, bytes, notify } => {
-                let bytes = out.bytes(bytes).to_vec();
-                pump.line(conn).send(Private::Plain { bytes, notify });
-            }
-            Effect::SendStamped { conn, bytes } => {
-                let bytes = out.bytes(bytes).to_vec();
-                pump.line(conn).send(Private::Stamped { bytes });
-            }
-            Effect::SendAt { conn, at, bytes } => {
-                let bytes = out.bytes(bytes).to_vec();
-                pump.line(conn).change_at(at, Change::Send(bytes));
-            }
-            Effect::Show { conn, scope, at, mt } => {
-                pump.line(conn).change_at(at, Change::Show(scope, mt));
-            }
-            Effect::Hide { conn, scope, at, mt } => {
-                pump.line(conn).change_at(at, Change::Hide(scope, mt));
-            }
-            Effect::Follow { conn, from, peer, mt } => pump.line(conn).follow(from, peer, mt),
-            Effect::Unfollow { conn } => pump.line(conn).unfollow(),
-            Effect::Publish { frames, items } => {
-                pump.publish(out.bytes(frames), out.bytes(items));
-            }
-            Effect::Trim { before } => pump.trim(before),
             Effect::Dial { dial, address } => {
                 let address = out.bytes(address).to_vec();
                 let is_it = |n: &crate::Node| n.setup.address.as_bytes() == address;
@@ -483,7 +433,8 @@ impl World {
                 self.schedule(at, event);
             }
             Effect::Persist { sequence, bytes } => {
-                self.history.on_persist((node, start), out.bytes(bytes));
+                let trims = self.trims();
+                self.history.on_persist((node, start), out.bytes(bytes), trims);
                 let (least, jitter) = self.options.persist_us;
                 let ids = [node as u64, start, sequence];
                 let takes = least + self.draw.below("persist", &ids, jitter.max(1));
@@ -491,19 +442,24 @@ impl World {
                 self.nodes[node].persisted = at;
                 self.schedule(at, Event::Persisted { node, start, through: sequence });
             }
-            Effect::Pause { conn } => pump.line(conn).paused = true,
+            Effect::Pause { conn } => self.line(node, conn).paused = true,
             Effect::Unpause { conn } => {
-                let line = pump.line(conn);
+                let line = self.line(node, conn);
                 line.paused = false;
                 let (wire, side) = (line.wire, 1 - line.side);
                 self.schedule(now, Event::Arrive { wire, side });
             }
             Effect::Close { conn, .. } => {
-                pump.line(conn).closing = Some(now);
                 let at = now + SECOND_US;
                 self.schedule(at, Event::ForceClose { node, start, conn });
             }
             Effect::Crash | Effect::Stopped => self.crash(node),
+            other => panic!("the outlets do {other:?}"),
         }
+    }
+
+    /// A connection that the machine speaks of; it must be there.
+    fn line(&mut self, node: usize, conn: ConnId) -> &mut Line {
+        self.nodes[node].lines.get_mut(&conn).expect("an effect is for a connection that is there")
     }
 }

@@ -81,8 +81,8 @@ impl History {
         assert!(before.is_none(), "a number is given once");
     }
 
-    /// A server stores an entry.
-    pub(crate) fn on_persist(&mut self, start: Start, bytes: &[u8]) {
+    /// A server stores an entry. Where it trims, others adopt its floor and go on above.
+    pub(crate) fn on_persist(&mut self, start: Start, bytes: &[u8], trims: bool) {
         let from = &mut Reader::new(bytes);
         let entry = Portable::take(from).expect("what is stored can be read");
         Tag::take(from).expect("with its tag");
@@ -97,7 +97,8 @@ impl History {
             }
         }
         let stored = self.stored.entry((start, entry.origin)).or_default();
-        assert_eq!(entry.number, *stored + 1, "{start:?} stores {:?} without a gap", entry.origin);
+        let follows = entry.number == *stored + 1 || trims && entry.number > *stored;
+        assert!(follows, "{start:?} stores {:?} without a gap", entry.origin);
         *stored = entry.number;
         self.holders.entry(key).or_default().insert(start);
         self.wiped.remove(&key);
@@ -212,6 +213,11 @@ impl History {
     #[must_use]
     pub fn wiped(&self) -> usize {
         self.wiped.len()
+    }
+
+    /// The room or talk in which a message was said.
+    pub(crate) fn scope_of(&self, message: &(AuthorId, u64)) -> Option<&str> {
+        self.said.get(message).map(|said| said.scope.as_str())
     }
 
     /// How many messages were said.

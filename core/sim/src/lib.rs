@@ -6,7 +6,7 @@
 //! is a hash of the seed and of what is chosen, so a seed and a script replay a run exactly.
 //!
 //! ```text
-//! World ── events by (time, tie) ──▶ Node (machine, pump) ◀── Pipes ──▶ Client
+//! World ── events by (time, tie) ──▶ Node (machine, outlets) ◀── Pipes ──▶ Client
 //!   └── History: what must hold, independent of the code under test
 //! ```
 
@@ -17,11 +17,12 @@ mod history;
 mod judge;
 mod node;
 mod pipe;
-mod pump;
+mod real;
 mod world;
 
 pub use client::{Client, Happened, Shown};
 pub use draw::Draw;
 pub use history::History;
 pub use node::{Node, Setup};
+pub use real::Real;
 pub use world::{Cut, Options, RawId, World};

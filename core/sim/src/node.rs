@@ -1,11 +1,13 @@
 //! One server: its machine, and what a driver keeps beside it.
 
-use cordee_core::chat::server::{ChatServer, Config};
+use std::collections::BTreeMap;
+
+use cordee_core::chat::server::{ChatServer, Config, Inlet, Outlets};
+use cordee_core::ids::ConnId;
 use cordee_core::time::Time;
 use cordee_core::{Limits, Outbox, Wall};
 
 use crate::draw::Draw;
-use crate::pump::Pump;
 use crate::world::Event;
 
 /// When the world begins, on the wall: some time in 2026.
@@ -30,6 +32,22 @@ pub struct Setup {
     pub limits: Limits,
 }
 
+/// One connection of a server: which end of which wire it is, and its read side.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) wire: usize,
+    pub(crate) side: usize,
+    /// `None` while what came is being handled.
+    pub(crate) inlet: Option<Inlet>,
+    pub(crate) paused: bool,
+}
+
+impl Line {
+    pub(crate) fn new(wire: usize, side: usize, inlet: Inlet) -> Self {
+        Line { wire, side, inlet: Some(inlet), paused: false }
+    }
+}
+
 /// One server, running or not.
 #[derive(Debug)]
 pub struct Node {
@@ -40,7 +58,8 @@ pub struct Node {
     pub(crate) frozen: bool,
     /// What happened while it was frozen.
     pub(crate) deferred: Vec<Event>,
-    pub(crate) pump: Pump,
+    pub(crate) outlets: Outlets,
+    pub(crate) lines: BTreeMap<ConnId, Line>,
     pub(crate) out: Outbox<cordee_core::chat::server::Effect>,
     /// For when a timer is set.
     pub(crate) timer: Option<Time>,
@@ -58,7 +77,8 @@ impl Node {
             machine: None,
             frozen: false,
             deferred: Vec::new(),
-            pump: Pump::new(),
+            outlets: Outlets::new(),
+            lines: BTreeMap::new(),
             out: Outbox::new(),
             timer: None,
             persisted: Time::ZERO,
@@ -108,7 +128,8 @@ impl Node {
         };
         let seed = draw.bits("machine", &[index, self.starts]);
         self.machine = Some(ChatServer::new(config, seed, now));
-        self.pump = Pump::new();
+        self.outlets = Outlets::new();
+        self.lines.clear();
         self.out = Outbox::new();
         self.frozen = false;
         self.deferred.clear();

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use cordee_core::chat::client::LinkId;
 use cordee_core::chat::server::DialId;
 use cordee_core::ids::{AuthorId, ConnId, SessionId};
 use cordee_core::time::{MILLI_US, SECOND_US, Time};
@@ -15,6 +16,7 @@ use crate::draw::Draw;
 use crate::history::History;
 use crate::node::{Node, Setup};
 use crate::pipe::Pipe;
+use crate::real::Real;
 
 /// How a world is made.
 #[derive(Clone, Debug)]
@@ -82,6 +84,7 @@ pub(crate) enum End {
         conn: Option<ConnId>,
     },
     Client(usize),
+    Real(usize, LinkId),
     Raw(usize),
     Nobody,
 }
@@ -160,6 +163,14 @@ pub(crate) enum Event {
         client: usize,
         attempt: u64,
     },
+    RealTimer {
+        real: usize,
+    },
+    RealReach {
+        real: usize,
+        link: LinkId,
+        target: Option<usize>,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -202,6 +213,7 @@ pub struct World {
     count: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) seats: Vec<Seat>,
+    pub(crate) reals: Vec<Real>,
     pub(crate) raws: Vec<Raw>,
     pub(crate) wires: Vec<Wire>,
     pub(crate) cuts: BTreeMap<(usize, usize), Cut>,
@@ -241,6 +253,7 @@ impl World {
             count: 0,
             nodes,
             seats: Vec::new(),
+            reals: Vec::new(),
             raws: Vec::new(),
             wires: Vec::new(),
             cuts: BTreeMap::new(),
@@ -360,6 +373,8 @@ impl World {
             Event::ClientReach { client, attempt, target } => {
                 self.on_client_reach(client, attempt, target);
             }
+            Event::RealTimer { real } => self.on_real_timer(real),
+            Event::RealReach { real, link, target } => self.on_real_reach(real, link, target),
             Event::ClientRefused { client, attempt } => {
                 if self.seats[client].attempt == attempt {
                     let now = self.now;
@@ -439,6 +454,7 @@ impl World {
                 }
             }
             End::Client(client) => self.client_reads(client, wire, side),
+            End::Real(real, link) => self.real_reads(real, link, wire, side),
             End::Raw(raw) => self.raw_reads(raw, wire, side),
             End::Nobody => {
                 self.wires[wire].pipes[side].take();
@@ -790,6 +806,12 @@ impl World {
         let alive = self.alive();
         let linked = |node: &usize| self.nodes[*node].machine().map_or(0, |m| m.linked());
         alive.iter().all(|node| linked(node) == alive.len() - 1)
+    }
+
+    /// Whether servers keep less than is said.
+    pub(crate) fn trims(&self) -> bool {
+        let whole = Limits::default().archive_bytes_max;
+        self.nodes.iter().any(|node| node.setup.limits.archive_bytes_max < whole)
     }
 
     /// Whether all running servers hold the same.

@@ -1,4 +1,5 @@
 //! Random faults: whatever happens, once all is healed everyone agrees and nothing is lost.
+#![allow(clippy::print_stdout, reason = "a failing run names its seed")]
 
 use cordee_sim::{Cut, Options, World};
 

@@ -1,8 +1,10 @@
 //! The authors: how far each is shown, and their rows by number.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use super::EntryId;
+use super::floor::FloorAuthor;
 use super::pool::{Id, Pool};
 use super::sequence::Sequence;
 use crate::ids::{AuthorId, Clock};
@@ -11,8 +13,12 @@ use crate::ids::{AuthorId, Clock};
 /// No entry has this id.
 pub(super) const HOLE: Id = Id::MAX;
 
+/// Stands for a message that is counted below an adopted floor, above one of its author that is
+/// not. Any id would do: whoever looks for the row finds that it is none of this message.
+const GONE: Id = 0;
+
 /// How many messages of an author may be lost in a row: what comes after is not believed.
-const GAP_MAX: u64 = 1 << 16;
+pub(super) const GAP_MAX: u64 = 1 << 16;
 
 #[derive(Debug)]
 struct Author {
@@ -20,8 +26,8 @@ struct Author {
     clock: Clock,
     /// Its rows by number; one more than the highest shown is the end.
     rows: Sequence,
-    /// Its last new row: the key in `silent`.
-    last: EntryId,
+    /// How many of its rows are in memory.
+    there: u64,
 }
 
 /// What the number of an entry means to its author.
@@ -36,12 +42,12 @@ pub(super) enum Accepted {
 /// Who wrote what is shown.
 ///
 /// An author is remembered while any of its rows is in memory. Of the others the one that wrote
-/// last longest ago is forgotten when there are too many.
+/// last longest ago, by its clock, is forgotten when there are too many.
 #[derive(Debug)]
 pub(super) struct Authors {
     known: BTreeMap<AuthorId, Author>,
-    /// Authors without a row in memory, by their last row.
-    silent: BTreeMap<EntryId, AuthorId>,
+    /// Authors without a row in memory, by the clock of their last row.
+    silent: BTreeSet<(Clock, AuthorId)>,
     /// Whether any was ever forgotten.
     forgot: bool,
     count_max: u32,
@@ -49,7 +55,7 @@ pub(super) struct Authors {
 
 impl Authors {
     pub(super) fn new(count_max: u32) -> Self {
-        Authors { known: BTreeMap::new(), silent: BTreeMap::new(), forgot: false, count_max }
+        Authors { known: BTreeMap::new(), silent: BTreeSet::new(), forgot: false, count_max }
     }
 
     pub(super) fn number(&self, author: &AuthorId) -> u64 {
@@ -90,33 +96,26 @@ impl Authors {
         id: EntryId,
     ) -> Accepted {
         let first = if self.forgot { number } else { 1 };
-        let state = self.known.entry(author).or_insert_with(|| Author {
-            clock,
-            rows: Sequence::new(first),
-            last: id,
-        });
+        let new = || Author { clock, rows: Sequence::new(first), there: 0 };
+        let state = self.known.entry(author).or_insert_with(new);
         match state.rows.get(pool, number) {
-            Some(HOLE) => {
-                // What was taken for lost came after all.
-                state.rows.set(pool, number, id.0 as Id);
-                state.clock = state.clock.max(clock);
-                return Accepted::New;
-            }
+            // What was taken for lost came after all.
+            Some(HOLE) => state.rows.set(pool, number, id.0 as Id),
             Some(row) => return Accepted::Copy(Some(row)),
             None if number < state.rows.end() => return Accepted::Copy(None),
-            None => {}
+            None => {
+                let most = state.rows.end() + GAP_MAX;
+                assert!(number < most, "the caller asks whether it may follow");
+                state.rows.skip_to(number);
+                state.rows.push(pool, id.0 as Id);
+            }
         }
-        assert!(number < state.rows.end() + GAP_MAX, "the caller asks whether it may follow");
-        if state.rows.is_empty() {
-            self.silent.remove(&state.last);
+        if state.there == 0 {
+            self.silent.remove(&(state.clock, author));
         }
-        while state.rows.end() < number {
-            state.rows.push(pool, HOLE);
-        }
-        state.rows.push(pool, id.0 as Id);
         state.clock = state.clock.max(clock);
-        state.last = id;
-        self.forget();
+        state.there += 1;
+        self.forget(pool);
         Accepted::New
     }
 
@@ -136,6 +135,7 @@ impl Authors {
         is_there: impl Fn(Id, u64) -> bool,
     ) {
         let state = self.known.get_mut(author).expect("the author of a row is known");
+        state.there -= 1;
         // A row that moved to a later copy may outlive the next ones: these go when it goes.
         while let Some(id) = state.rows.get(pool, state.rows.front()) {
             let front = state.rows.front();
@@ -144,21 +144,120 @@ impl Authors {
             }
             state.rows.pop_front(pool);
         }
-        self.silent.insert(state.last, *author);
-        self.forget();
+        self.silent.insert((state.clock, *author));
+        self.forget(pool);
+    }
+
+    // Floors.
+
+    /// A row that was in memory is not known any more: it may come again.
+    pub(super) fn lose(&mut self, pool: &mut Pool, author: &AuthorId, number: u64) {
+        let state = self.known.get_mut(author).expect("the author of a row is known");
+        state.rows.set(pool, number, HOLE);
+        self.went(author, 1);
+    }
+
+    /// So many rows of an author are not in memory any more.
+    fn went(&mut self, author: &AuthorId, count: u64) {
+        let state = self.known.get_mut(author).expect("the author of a row is known");
+        state.there -= count;
+        if state.there == 0 {
+            self.silent.insert((state.clock, *author));
+        }
+    }
+
+    /// What is highest of an author whose rows were lost is the highest that is known still.
+    pub(super) fn end_lost(&mut self, pool: &mut Pool, author: &AuthorId) {
+        if let Some(state) = self.known.get_mut(author) {
+            state.rows.drop_last_holes(pool);
+        }
+    }
+
+    /// The ids of an author's messages from one number through another.
+    pub(super) fn ids(&self, pool: &Pool, floor: &FloorAuthor) -> Vec<(u64, Id)> {
+        let Some(state) = self.known.get(&floor.author) else { return Vec::new() };
+        let first = state.rows.front().max(floor.from);
+        let numbers = first..state.rows.end().min(floor.through + 1);
+        numbers.filter_map(|number| Some((number, state.rows.get(pool, number)?))).collect()
+    }
+
+    /// An author's messages from one number through another are counted below a floor. As many as
+    /// `count` of them were rows in memory until now.
+    pub(super) fn adopt(&mut self, pool: &mut Pool, floor: &FloorAuthor, count: u64) {
+        let FloorAuthor { author, from, through, clock } = *floor;
+        let new = || Author { clock, rows: Sequence::new(1), there: 0 };
+        let state = self.known.entry(author).or_insert_with(new);
+        if state.there == 0 {
+            self.silent.remove(&(state.clock, author));
+        }
+        state.clock = state.clock.max(clock);
+        let rows = &mut state.rows;
+        if from <= rows.front() {
+            rows.trim_to(pool, rows.front().max(through + 1));
+        } else {
+            rows.skip_to(through + 1);
+            (from..=through).for_each(|number| rows.set(pool, number, GONE));
+        }
+        while rows.get(pool, rows.front()) == Some(GONE) {
+            rows.pop_front(pool);
+        }
+        self.went(&author, count);
+    }
+
+    /// Drops who is too many after an adoption, whose author may have forgotten some, too.
+    pub(super) fn adopted(&mut self, pool: &mut Pool, forgot: bool) {
+        self.forgot |= forgot;
+        self.forget(pool);
+    }
+
+    /// Whether any was ever forgotten.
+    pub(super) fn forgot(&self) -> bool {
+        self.forgot
+    }
+
+    /// What is counted, or taken for lost, and is not in memory.
+    pub(super) fn floors(
+        &self,
+        pool: &Pool,
+        is_there: impl Fn(Id, &AuthorId, u64) -> bool,
+    ) -> Vec<FloorAuthor> {
+        let mut floors: Vec<FloorAuthor> = Vec::new();
+        for (&author, state) in &self.known {
+            let (clock, front, end) = (state.clock, state.rows.front(), state.rows.end());
+            if front > 1 {
+                floors.push(FloorAuthor { author, from: 1, through: front - 1, clock });
+            }
+            if state.there == end - front {
+                continue;
+            }
+            for number in front..end {
+                let id = state.rows.get(pool, number).filter(|id| *id != HOLE);
+                if id.is_none_or(|id| is_there(id, &author, number)) {
+                    continue;
+                }
+                match floors.last_mut() {
+                    Some(last) if last.author == author && last.through + 1 == number => {
+                        last.through = number;
+                    }
+                    _ => floors.push(FloorAuthor { author, from: number, through: number, clock }),
+                }
+            }
+        }
+        floors
     }
 
     /// Panics unless those who have no row there are silent, and they alone.
     pub(super) fn check(&self, pool: &Pool, is_there: impl Fn(Id, &AuthorId, u64) -> bool) {
         for (author, state) in &self.known {
-            let there = (state.rows.front()..state.rows.end()).any(|number| {
-                let id = state.rows.get(pool, number).expect("no gap in a sequence");
-                is_there(id, author, number)
+            let there = (state.rows.front()..state.rows.end()).filter(|number| {
+                let id = state.rows.get(pool, *number).expect("no gap in a sequence");
+                is_there(id, author, *number)
             });
-            assert_eq!(there, !state.rows.is_empty(), "rows that are gone leave nothing");
-            assert_eq!(there, !self.silent.contains_key(&state.last), "who is silent");
+            assert_eq!(there.count() as u64, state.there, "rows in memory are counted");
+            let silent = self.silent.contains(&(state.clock, *author));
+            assert_eq!(state.there == 0, silent, "who is silent");
         }
-        let silent = self.known.values().filter(|state| state.rows.is_empty());
+        let silent = self.known.values().filter(|state| state.there == 0);
         assert_eq!(silent.count(), self.silent.len());
     }
 
@@ -168,7 +267,7 @@ impl Authors {
 
     pub(super) fn memory_bytes(&self) -> u64 {
         let known = size_of::<(AuthorId, Author)>() * 3 / 2;
-        let silent = size_of::<(EntryId, AuthorId)>() * 3 / 2;
+        let silent = size_of::<(Clock, AuthorId)>() * 3 / 2;
         (self.known.len() * known + self.silent.len() * silent) as u64
     }
 
@@ -181,10 +280,12 @@ impl Authors {
         self.known.values().map(|author| author.rows.runs()).sum()
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, pool: &mut Pool) {
         while self.known.len() > self.count_max as usize {
             let Some((_, author)) = self.silent.pop_first() else { return };
-            self.known.remove(&author);
+            if let Some(mut forgotten) = self.known.remove(&author) {
+                forgotten.rows.clear(pool);
+            }
             self.forgot = true;
         }
     }

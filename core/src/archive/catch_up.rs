@@ -39,6 +39,8 @@ struct Head {
     after: Hint,
 }
 
+const _: () = assert!(size_of::<Head>() as u64 <= crate::limits::HEAD_BYTES);
+
 /// Where in a list the next row is: its rank, as long as no row was taken out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Hint {

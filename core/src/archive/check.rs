@@ -27,6 +27,8 @@ impl Archive {
             let (author, number) = forms::author_of(self.store.bytes(id));
             let row = self.row(&author, number);
             assert_eq!(row == Some(id), !self.is_copy(id), "one row for each message");
+            let rivals = |row: &EntryId| self.scope_of(*row) == self.scope_of(id);
+            let row = row.filter(rivals);
             assert!(row.is_none_or(|row| self.key(row) <= self.key(id)), "the least is the row");
             assert!(number <= self.author_number(&author), "an author's highest number");
         }

@@ -105,6 +105,8 @@ impl Archive {
     }
 
     /// Decides between a copy and the row of its message: the least in canonical order is the row.
+    /// No author says one message in two scopes; were such a copy believed, it could take a row
+    /// away from those who saw it.
     fn settle(
         &mut self,
         id: EntryId,
@@ -116,7 +118,8 @@ impl Archive {
             self.store.record_mut(id).standing = Standing::Copy;
             return (false, 0);
         };
-        if self.key(row) < self.key(id) {
+        let elsewhere = self.scope_of(row) != self.scope_of(id);
+        if elsewhere || self.key(row) < self.key(id) {
             self.store.record_mut(id).standing = Standing::Copy;
             return (false, self.index(row));
         }
@@ -156,20 +159,11 @@ impl Archive {
     fn demote(&mut self, row: EntryId, by: EntryId) {
         let by = (self.origin_of(by), self.number_of(by));
         self.store.record_mut(row).standing = Standing::Demoted;
+        self.unfile(row);
         let record = *self.store.record(row);
-        let Archive { store, pool, scopes, .. } = self;
-        let low = row.0 as Id;
-
-        let rows = &mut scopes.state_mut(record.scope).rows;
-        let place = rows.find(pool, record.clock.0, low).expect("a row is in its scope");
-        rows.remove(pool, place, |other| store.record(store.widen(other)).clock.0);
-
-        let list = scopes.origin_rows_mut(record.scope, record.origin);
-        let place = list.rows.find(pool, record.number, low).expect("a row is in its list");
-        list.rows.remove(pool, place, |other| store.record(store.widen(other)).number);
+        let list = self.scopes.origin_rows_mut(record.scope, record.origin);
         let at = list.demoted.partition_point(|other| other.number < record.number);
         list.demoted.insert(at, Demoted { number: record.number, id: row, by });
-        self.rows -= 1;
     }
 
     /// The place of an entry in canonical order.

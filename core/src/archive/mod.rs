@@ -16,6 +16,10 @@
 //! at a time. What they were counted in stays counted: trimmed rows stand below all others of
 //! their scope, and whoever asks what it lacks is taken to have them. A row that arrived before
 //! others but stands after them thus raises their index by one when it is trimmed.
+//!
+//! **Floors.** Whoever lacks what was trimmed here adopts the floor: per origin the number, the
+//! rolling hash and the rows of each scope up to there, and which messages these were. It then
+//! counts as if it had shown all of it and trimmed it.
 
 use alloc::vec::Vec;
 
@@ -27,6 +31,7 @@ use crate::wire::{Message, put_varint};
 mod authors;
 mod catch_up;
 mod check;
+mod floor;
 mod forms;
 mod insert;
 mod origins;
@@ -40,6 +45,7 @@ mod tests;
 mod trim;
 
 pub use catch_up::CatchUp;
+pub use floor::{Floor, FloorAuthor, FloorOrigin, Raised};
 pub use insert::{Inserted, NewEntry};
 
 use authors::Authors;
@@ -68,8 +74,10 @@ pub struct Archive {
     rows: u64,
     rows_trimmed: u64,
     bytes_max: u64,
-    /// Kept for its capacity.
+    /// The entry that was inserted last.
     scratch: PortableForm,
+    /// Kept for its capacity: the entry that was trimmed last.
+    trimmed: Vec<u8>,
 }
 
 impl Archive {
@@ -87,6 +95,7 @@ impl Archive {
             rows_trimmed: 0,
             bytes_max,
             scratch: PortableForm::default(),
+            trimmed: Vec::new(),
         }
     }
 
@@ -192,6 +201,12 @@ impl Archive {
         }
     }
 
+    /// How many talks there are. Like rooms, they stay.
+    #[must_use]
+    pub fn talk_count(&self) -> u64 {
+        self.scopes.talk_count()
+    }
+
     /// The talks of a session.
     pub fn talks_of(&self, session: SessionId) -> impl Iterator<Item = ScopeRef> {
         self.scopes.talks_of(session)
@@ -256,7 +271,7 @@ impl Archive {
     /// Whether an entry is there. What was trimmed is not.
     #[must_use]
     pub fn contains(&self, id: EntryId) -> bool {
-        self.store.contains(id)
+        self.store.contains(id) && self.store.record(id).standing != Standing::Void
     }
 
     /// The entry with a number of an origin, unless it was trimmed.
@@ -297,7 +312,23 @@ impl Archive {
     /// Appends the frame of [`entry`](Self::entry), with `extra_flags` added.
     pub fn put_entry(&self, id: EntryId, final_clock: Clock, extra_flags: u8, out: &mut Vec<u8>) {
         let record = self.store.record(id);
-        let index = self.index_of(id, record);
+        self.put_indexed(record, self.index_of(id, record), final_clock, extra_flags, out);
+    }
+
+    /// As [`put_entry`](Self::put_entry), of an entry that was inserted last.
+    pub fn put_inserted(&self, inserted: &Inserted, final_clock: Clock, out: &mut Vec<u8>) {
+        let record = self.store.record(inserted.id);
+        self.put_indexed(record, inserted.index, final_clock, 0, out);
+    }
+
+    fn put_indexed(
+        &self,
+        record: &Record,
+        index: u64,
+        final_clock: Clock,
+        extra_flags: u8,
+        out: &mut Vec<u8>,
+    ) {
         let stored = self.store.bytes_of(record);
         let start = out.len();
         out.reserve(HEADER_BYTES + stored.len() + 11);
@@ -312,6 +343,12 @@ impl Archive {
     /// Appends the portable form of an entry.
     pub fn put_portable(&self, id: EntryId, out: &mut Vec<u8>) {
         forms::put_portable(self.store.bytes(id), &self.origins, out);
+    }
+
+    /// The portable form of the entry that was inserted last.
+    #[must_use]
+    pub fn inserted_portable(&self) -> &[u8] {
+        &self.scratch.bytes
     }
 
     /// The tag of an entry.

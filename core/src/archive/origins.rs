@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::floor::FloorOrigin;
 use super::pool::{Id, Pool};
 use super::sequence::Sequence;
 use crate::hash;
@@ -19,6 +20,8 @@ pub(super) struct OriginState {
     pub(super) rolling: Tag,
     /// Its entries by number.
     pub(super) entries: Sequence,
+    /// Clock and rolling hash of the last entry that was trimmed.
+    pub(super) floor: (Clock, Tag),
     /// Its part in the hash over the vector.
     seed: u64,
 }
@@ -57,6 +60,7 @@ impl Origins {
             clock: Clock(0),
             rolling: Tag::default(),
             entries: Sequence::new(1),
+            floor: (Clock(0), Tag::default()),
             seed,
         });
         self.by_value.insert(value, reference);
@@ -106,8 +110,29 @@ impl Origins {
     }
 
     /// Trims the oldest entry of an origin.
-    pub(super) fn pop_front(&mut self, pool: &mut Pool, reference: OriginRef) {
-        self.states[reference.0 as usize].entries.pop_front(pool);
+    pub(super) fn pop_front(
+        &mut self,
+        pool: &mut Pool,
+        reference: OriginRef,
+        clock: Clock,
+        portable: &[u8],
+    ) {
+        let state = &mut self.states[reference.0 as usize];
+        state.entries.pop_front(pool);
+        state.floor = (clock, hash::rolling(&state.floor.1, portable));
+    }
+
+    /// Makes `floor.number` the last that was trimmed. What is in memory below is dropped.
+    pub(super) fn adopt(&mut self, pool: &mut Pool, floor: &FloorOrigin) {
+        let state = &mut self.states[floor.origin.0 as usize];
+        let before = vector_part(state);
+        if floor.number > state.shown() {
+            (state.clock, state.rolling) = (floor.clock, floor.rolling);
+        }
+        state.entries.trim_to(pool, floor.number + 1);
+        state.floor = (floor.clock, floor.rolling);
+        let change = vector_part(state).wrapping_sub(before);
+        self.vector_hash = self.vector_hash.wrapping_add(change);
     }
 
     pub(super) fn vector_hash(&self) -> u64 {

@@ -166,6 +166,15 @@ impl RowList {
         self.close_gap(pool, place, left, key_of);
     }
 
+    /// Sets how many rows were trimmed: all others move by the difference.
+    pub(super) fn set_trimmed(&mut self, trimmed: u64) {
+        let before = self.trimmed();
+        let moved = |rank: u64| rank - before + trimmed;
+        self.firsts.iter_mut().for_each(|first| *first = moved(*first));
+        self.end = moved(self.end);
+        self.removals += 1;
+    }
+
     /// Room for `count` more without allocating, given that the pool has the runs.
     pub(super) fn reserve(&mut self, count: usize) {
         // Half-full runs are the worst that splitting leaves.
@@ -220,10 +229,21 @@ impl RowList {
     }
 }
 
-/// Where an id is among others. These mostly came in their order, so that halving finds it;
-/// where they did not, all are looked at.
+/// Where an id is among others. Where these came in their order halving finds it; where they did
+/// not, all are looked at, many at once and without a way out in between, so that the processor
+/// compares them side by side.
 fn position(ids: &[Id], id: Id) -> Option<usize> {
-    ids.binary_search(&id).ok().or_else(|| ids.iter().position(|other| *other == id))
+    const AT_ONCE: usize = 16;
+    if let Ok(at) = ids.binary_search(&id) {
+        return Some(at);
+    }
+    let (many, rest) = ids.as_chunks::<AT_ONCE>();
+    let holds = |ids: &[Id; AT_ONCE]| ids.iter().fold(false, |found, other| found | (*other == id));
+    let (before, ids) = match many.iter().position(holds) {
+        Some(chunk) => (chunk * AT_ONCE, &many[chunk][..]),
+        None => (many.len() * AT_ONCE, rest),
+    };
+    ids.iter().position(|other| *other == id).map(|at| before + at)
 }
 
 #[cfg(test)]

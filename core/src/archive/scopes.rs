@@ -71,6 +71,7 @@ pub(super) struct Scopes {
     rooms: BTreeMap<String, ScopeRef>,
     /// Both ways round: everyone's talks stand together.
     talks: BTreeMap<(SessionId, SessionId), ScopeRef>,
+    talk_count: u64,
     memory_bytes: u64,
 }
 
@@ -89,6 +90,7 @@ impl Scopes {
             Scope::Talk { low, high, .. } => {
                 self.talks.insert((low, high), reference);
                 self.talks.insert((high, low), reference);
+                self.talk_count += 1;
                 Name::Talk(low, high)
             }
         };
@@ -102,6 +104,10 @@ impl Scopes {
             Scope::Room(room) => self.rooms.get(room).copied(),
             Scope::Talk { low, high, .. } => self.talks.get(&(low, high)).copied(),
         }
+    }
+
+    pub(super) fn talk_count(&self) -> u64 {
+        self.talk_count
     }
 
     pub(super) fn talks_of(&self, session: SessionId) -> impl Iterator<Item = ScopeRef> {

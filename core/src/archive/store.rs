@@ -24,9 +24,9 @@ pub(super) enum Standing {
     Row,
     /// It never was the row.
     Copy,
-    /// It was the row until a lesser copy came.
+    /// It was the row until a lesser copy came, or until what was told of it lay below a floor.
     Demoted,
-    /// It is no entry, but has the id that stands for a hole.
+    /// It is no entry: it lay below an adopted floor, or has the id that stands for a hole.
     Void,
 }
 

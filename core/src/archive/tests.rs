@@ -13,6 +13,8 @@ use crate::ids::ServerId;
 use crate::wire::entry::Portable;
 use crate::wire::{Field, Reader};
 
+mod floors;
+
 /// An entry as the cluster knows it: origins and scopes by value.
 #[derive(Clone, Debug)]
 struct Fact {

@@ -26,6 +26,7 @@ impl Archive {
         self.authors.reserve(entries);
         self.scopes.reserve(entries);
         self.scratch.bytes.reserve(RESERVED_ENTRY_BYTES);
+        self.trimmed.reserve(RESERVED_ENTRY_BYTES);
         // Four lists have each row; one of them may be split in halves.
         self.pool.reserve(5 * entries / RUN_IDS + self.lists());
     }
@@ -48,9 +49,11 @@ impl Archive {
     /// Takes the oldest entry out of every list.
     fn trim_entry(&mut self, id: EntryId) {
         let record = *self.store.record(id);
-        let Archive { store, pool, origins, scopes, authors, .. } = self;
+        let Archive { store, pool, origins, scopes, authors, trimmed, .. } = self;
         if record.standing != Standing::Void {
-            origins.pop_front(pool, record.origin);
+            trimmed.clear();
+            forms::put_portable(store.bytes_of(&record), origins, trimmed);
+            origins.pop_front(pool, record.origin, record.clock, trimmed);
         }
         match record.standing {
             Standing::Copy | Standing::Void => {}

@@ -41,7 +41,19 @@ impl<'a> Reader<'a> {
     ///
     /// [`WireError::Short`]; [`WireError::BadNumber`] when it does not fit 64 bits or has a form
     /// longer than it needs.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, WireError> {
+        // Most numbers are small.
+        if let Some((&byte, rest)) = self.rest.split_first()
+            && byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0_u64;
         for (at, &byte) in self.rest.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7f);
@@ -171,17 +183,6 @@ macro_rules! array {
 }
 array!(Tag: 16, SessionSecret: 16, ClusterKey: 32);
 
-impl<const N: usize> Field<'_> for [u8; N] {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
-    }
-    fn take(from: &mut Reader<'_>) -> Result<Self, WireError> {
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(from.bytes(N)?);
-        Ok(bytes)
-    }
-}
-
 impl Field<'_> for OriginRef {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);
@@ -239,19 +240,6 @@ impl<'a> Field<'a> for &'a [u8] {
     fn take(from: &mut Reader<'a>) -> Result<Self, WireError> {
         let length = usize::try_from(from.varint()?).map_err(|_| WireError::Short)?;
         from.bytes(length)
-    }
-}
-
-/// An optional field: 0, or 1 and the field.
-impl<'a, T: Field<'a>> Field<'a> for Option<T> {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.is_some()));
-        if let Some(value) = self {
-            value.put(out);
-        }
-    }
-    fn take(from: &mut Reader<'a>) -> Result<Self, WireError> {
-        Ok(if bool::take(from)? { Some(T::take(from)?) } else { None })
     }
 }
 

@@ -1,9 +1,10 @@
 //! Messages between two servers.
 
 use super::chat::MemberState;
+use super::entry::Scope;
 use super::{ADDRESS_BYTES_MAX, Fixed64, Seq, VECTOR_PAIRS_MAX, wire, wire_enum};
 use crate::hash::ClusterKey;
-use crate::ids::{Clock, Origin, OriginRef, ServerId, SessionId, Tag};
+use crate::ids::{AuthorId, Clock, Origin, OriginRef, ServerId, SessionId, Tag};
 use crate::names::NAME_BYTES_MAX;
 
 wire_enum! {
@@ -40,6 +41,18 @@ wire! {
         state: MemberState,
         /// Raised by whoever changes the state of a member that cannot speak for itself.
         version: u64,
+    }
+
+    /// Messages of one author.
+    MessageRange {
+        /// Whose.
+        author: AuthorId,
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        through: u64,
+        /// At least the clock of every message of the author that the sender had.
+        clock: Clock,
     }
 
     /// Introduces a server to another, from both sides, after hello and welcome.
@@ -182,5 +195,30 @@ wire! {
     [0x5b] Linked {
         /// Nothing yet.
         reserved: u8,
+    }
+    /// What is left of an origin's oldest entries, which the sender trimmed. Scopes of one origin
+    /// may come in several parts.
+    [0x5c] Floor<'a> {
+        /// Whose.
+        origin: Origin,
+        /// The last number that was trimmed.
+        number: u64,
+        /// The rolling hash after it.
+        rolling: Tag,
+        /// Its clock.
+        clock: Clock,
+        /// Up to it, rows by scope; a talk's other is empty.
+        rows: Seq<'a, (Scope<'a>, u64)>,
+    }
+
+    /// Which messages are counted below the floors that were sent before. The last part makes the
+    /// floor whole.
+    [0x5d] FloorAuthors<'a> {
+        /// Whether another part follows.
+        more: bool,
+        /// Whether the sender forgot authors who wrote nothing for long.
+        forgot: bool,
+        /// The messages.
+        counted: Seq<'a, MessageRange>,
     }
 }

@@ -134,6 +134,8 @@ reasons! {
     OperatorOnly = 59, "operator_only", "only an operator on the server's own machine may do that";
     /// What was asked for is not of the form it must have.
     BadRequest = 60, "bad_request", "the request makes no sense";
+    /// The cluster has as many talks as it may.
+    TooManyTalks = 61, "too_many_talks", "no more talks between two users can be begun";
 }
 
 impl Reason {

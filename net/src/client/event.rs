@@ -137,11 +137,9 @@ pub enum Event {
         reference: u64,
         /// Unique in the cluster.
         id: MessageId,
-        /// Its place in the canonical order of its room or talk, from 1; 0 when only a server knew
-        /// that which died before it could say so.
+        /// Its place in the canonical order of its room or talk, from 1.
         index: u64,
-        /// How many servers hold it; 1 when that was learned from the archive, after the server
-        /// that took it in had died.
+        /// How many servers hold it.
         copies: u8,
         /// Whether it is synced to disk.
         durable: bool,

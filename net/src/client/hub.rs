@@ -81,6 +81,11 @@ impl Hub {
     pub(super) fn run(mut self) {
         loop {
             if self.shared.is_stopped() {
+                // What was given before the stop is to be told as not acknowledged.
+                for _ in 0..super::COMMANDS_MAX {
+                    let Ok(command) = self.commands.try_recv() else { break };
+                    self.input(Input::Command(command));
+                }
                 self.input(Input::Stop);
             }
             self.take_commands();

@@ -10,16 +10,24 @@
 //! let mut config = ChatConfig::new("cordee", vec!["127.0.0.1:5000".into()])?;
 //! config.name = "ada".into();
 //! let (client, events) = ChatClient::start(config)?;
-//! let to = Target::Room("#all".into());
-//! client.send(Command::Say { to, body: "hello".into(), reference: 1 })?;
+//! let all = Target::Room("#all".into());
+//! client.send(Command::Say { to: all.clone(), body: "hello".into(), reference: 1 })?;
+//! client.send(Command::History { of: all, from: Some(1), count: 50, reference: 2 })?;
 //! client.send(Command::Quit)?;
 //! for event in events {
-//!     if let Event::Sent { reference, index, .. } = event {
-//!         assert_eq!((reference, index > 0), (1, true));
+//!     match event {
+//!         Event::Message(message) => println!("{}: {}", message.from, message.body),
+//!         Event::Sent { reference: 1, index, .. } => println!("that was message {index}"),
+//!         Event::History { reference: 2, messages, .. } => assert!(messages.len() <= 50),
+//!         Event::Error { reference, text, .. } => eprintln!("{reference}: {text}"),
+//!         _ => {}
 //!     }
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A name that is taken is an [`Event::Error`] with [`Reason::NameTaken`](cordee_core::wire::Reason)
+//! on arrival; the client then waits for [`Command::Name`].
 //!
 //! | file | concept |
 //! | --- | --- |
@@ -150,6 +158,32 @@ impl Events {
             Err(RecvTimeoutError::Disconnected) => {
                 let (why, unacknowledged) = (Some(Reason::Unknown), Vec::new());
                 Some(self.taken(Event::Closed { why, unacknowledged }))
+            }
+        }
+    }
+
+    /// Takes events until `choose` makes something of one; the others are dropped. `None` when that
+    /// did not happen within `timeout`, or before the end.
+    ///
+    /// ```no_run
+    /// # use cordee_net::client::{Event, Events};
+    /// # fn wait(events: &mut Events) {
+    /// let name = events.wait_for(std::time::Duration::from_secs(5), |event| match event {
+    ///     Event::Connected { name, .. } => Some(name),
+    ///     _ => None,
+    /// });
+    /// # }
+    /// ```
+    pub fn wait_for<T>(
+        &mut self,
+        timeout: Duration,
+        mut choose: impl FnMut(Event) -> Option<T>,
+    ) -> Option<T> {
+        let begun = Instant::now();
+        loop {
+            let event = self.next_timeout(timeout.saturating_sub(begun.elapsed()))?;
+            if let Some(chosen) = choose(event) {
+                return Some(chosen);
             }
         }
     }

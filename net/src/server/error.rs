@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use cordee_core::LimitError;
+
 use crate::threads::ThreadFailure;
 
 /// Why a server did not start, or ended. Each names the thing and the mend.
@@ -23,13 +25,8 @@ pub enum ServerError {
         address: SocketAddr,
     },
     /// A limit that the protocol does not allow.
-    #[error("the limit {limit} is out of its range: {range}")]
-    Limit {
-        /// Its name.
-        limit: &'static str,
-        /// What is allowed.
-        range: &'static str,
-    },
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The operating system gives no more of something.
     #[error("cannot make {what}: {source}; raise ulimit -n")]
     Resource {

@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use cordee_core::chat::server as machine;
-use cordee_core::framing::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use cordee_core::{Limits, Time};
 use rustix::process::{Resource, getrlimit};
 use socket2::Socket;
@@ -76,8 +75,8 @@ impl ChatServer {
     }
 }
 
-/// A server that runs. Dropping it stops it at once, without a word to its clients; ask it to
-/// [`stop`](Self::stop), and [`wait`](Self::wait), to hand them on.
+/// A server that runs. Dropping it stops it with no time to hand its clients on; for that, ask it
+/// to [`stop`](Self::stop), and [`wait`](Self::wait).
 #[derive(Debug)]
 pub struct RunningServer {
     local_addr: SocketAddr,
@@ -100,6 +99,8 @@ impl Stopper {
     /// Asks the server to hand its clients on and end, within `time`. Returns at once. When it was
     /// asked before, this can only hasten it.
     pub fn stop_within(&self, time: Duration) {
+        // A longer time is no time that anyone waits for, and might not be counted in.
+        let time = time.min(Duration::from_secs(24 * 3_600));
         self.0.put_event(Event::Stop { latest: Instant::now() + time });
     }
 }
@@ -163,7 +164,7 @@ fn start<N: Node>(
     mut config: ServerConfig,
     node: impl FnOnce(machine::Config, u64, Time) -> N,
 ) -> Result<RunningServer, ServerError> {
-    check(&config.limits)?;
+    config.limits.validate()?;
     let cannot_listen = |source| ServerError::Listen { address: config.listen, source };
     let listener = listen(config.listen).map_err(cannot_listen)?;
     let local_addr = local_addr(&listener).map_err(cannot_listen)?;
@@ -312,18 +313,6 @@ fn machine_config(
         wall: wall(),
         limits: config.limits.clone(),
     })
-}
-
-/// Refuses limits that the protocol does not allow.
-fn check(limits: &Limits) -> Result<(), ServerError> {
-    let bad = |limit, range| Err(ServerError::Limit { limit, range });
-    if !(HELLO_BYTES_MAX..=FRAME_BYTES_MAX).contains(&(limits.frame_bytes_max as usize)) {
-        return bad("frame_bytes_max", "256 to 65519 bytes");
-    }
-    if !(64..=HELLO_BYTES_MAX).contains(&(limits.hello_bytes_max as usize)) {
-        return bad("hello_bytes_max", "64 to 256 bytes");
-    }
-    Ok(())
 }
 
 /// Takes no more connections than there are descriptors and mappings for.

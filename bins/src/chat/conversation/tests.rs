@@ -3,7 +3,7 @@
 use super::*;
 
 fn state() -> State {
-    State::new("ada", Target::Room("#all".to_owned()))
+    State::new("ada", true, Target::Room("#all".to_owned()))
 }
 
 fn reference(command: &Command) -> u64 {
@@ -107,4 +107,15 @@ fn a_name_is_wanted_only_while_nobody_let_the_user_in() {
     assert!(state.open.is_empty(), "the connection is the answer");
     state.heard(&error(7, Reason::NameTaken));
     assert!(!state.wants_name, "another name was refused, this one stays");
+}
+
+#[test]
+fn a_name_that_nobody_chose_gets_numbers_until_there_are_none_left() {
+    let mut state = State::new("ada", false, room("#all"));
+    for number in 2..NAMES_MORE_MAX + 2 {
+        let heard = state.heard(&error(0, Reason::NameTaken));
+        assert_eq!((heard.next_name, state.wants_name), (Some(format!("ada-{number}")), false));
+    }
+    assert_eq!(state.heard(&error(0, Reason::NameTaken)).next_name, None);
+    assert!(state.wants_name);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cordee_net::client::Target;
 use reedline::{
@@ -13,7 +14,11 @@ use reedline::{
     ReedlineMenu, Signal, Span, Suggestion, default_emacs_keybindings,
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
 use super::Editing;
+use super::above::{MULTILINE, Painted};
 use crate::chat::commands::COMMANDS;
 use crate::chat::conversation::{Conversation, Standing};
 use crate::chat::escape::escape;
@@ -25,12 +30,15 @@ pub(super) fn start(conversation: &Arc<Conversation>) -> io::Result<Editing> {
     let printer = ExternalPrinter::new(PRINTER_LINES_MAX);
     let lines = printer.sender();
     let (stop, reading) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let mut editor = editor(conversation, printer).with_break_signal(Arc::clone(&stop));
+    let painted = Painted::default();
+    let editor = editor(conversation, printer).with_break_signal(Arc::clone(&stop));
+    let mut editor = editor.with_highlighter(Box::new(painted.clone()));
     let repaint = editor.repaint_signal();
     let standing = conversation.standing();
+    watch_hangup(conversation)?;
     let thread = thread::Builder::new().name("editor".to_owned()).spawn({
         let (conversation, reading) = (Arc::clone(conversation), Arc::clone(&reading));
-        move || edit(&conversation, &mut editor, &reading)
+        move || edit(&conversation, &mut editor, painted, &reading)
     })?;
     let repaint = Box::new(move || repaint.request_repaint());
     Ok(Editing { printer: lines, repaint, stop, reading, thread, standing })
@@ -54,13 +62,33 @@ fn editor(conversation: &Arc<Conversation>, printer: ExternalPrinter<String>) ->
         .with_quick_completions(true)
         .with_partial_completions(true)
         .with_external_printer(printer)
+        .with_poll_interval(POLL_INTERVAL)
         .with_ansi_colors(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
         .use_bracketed_paste(true)
 }
 
+/// Leaves when the terminal is hung up, which the line editor does not notice.
+fn watch_hangup(conversation: &Arc<Conversation>) -> io::Result<()> {
+    let conversation = Arc::clone(conversation);
+    thread::Builder::new().name("hangup".to_owned()).spawn(move || {
+        let stdin = io::stdin();
+        // Without events to wait for, it returns when there is nothing to wait for any more.
+        while let Ok(0) | Err(Errno::INTR) =
+            poll(&mut [PollFd::new(&stdin, PollFlags::empty())], None)
+        {}
+        conversation.interrupt();
+    })?;
+    Ok(())
+}
+
 /// Reads lines until the user leaves or the client has ended.
-fn edit(conversation: &Arc<Conversation>, editor: &mut Reedline, reading: &AtomicBool) {
-    let prompt = ChatPrompt(Arc::clone(conversation));
+fn edit(
+    conversation: &Arc<Conversation>,
+    editor: &mut Reedline,
+    painted: Painted,
+    reading: &AtomicBool,
+) {
+    let prompt = ChatPrompt { conversation: Arc::clone(conversation), painted };
     let mut interrupted = false;
     while !conversation.is_leaving() {
         reading.store(true, Ordering::Relaxed);
@@ -88,7 +116,10 @@ fn edit(conversation: &Arc<Conversation>, editor: &mut Reedline, reading: &Atomi
 }
 
 /// `ada #ops 5001> `
-struct ChatPrompt(Arc<Conversation>);
+struct ChatPrompt {
+    conversation: Arc<Conversation>,
+    painted: Painted,
+}
 
 /// The prompt's text before its `> `.
 fn prompt_text(standing: &Standing) -> String {
@@ -103,14 +134,15 @@ fn prompt_text(standing: &Standing) -> String {
 
 impl Prompt for ChatPrompt {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        prompt_text(&self.0.standing()).into()
+        let text = prompt_text(&self.conversation.standing());
+        self.painted.left(format!("{text}{INDICATOR}"));
+        text.into()
     }
 
-    /// Nothing is to be seen there. But the line editor takes the length of this for that of the
-    /// left part when it counts the rows of what is being typed, to print above them.
+    /// Nothing is to be seen there.
     fn render_prompt_right(&self) -> Cow<'_, str> {
-        let left = prompt_text(&self.0.standing()).chars().count() + INDICATOR.len();
-        " ".repeat(left.saturating_sub(3)).into()
+        self.painted.right();
+        "".into()
     }
 
     fn render_prompt_indicator(&self, _: PromptEditMode) -> Cow<'_, str> {
@@ -118,7 +150,7 @@ impl Prompt for ChatPrompt {
     }
 
     fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
-        "  ".into()
+        MULTILINE.into()
     }
 
     fn render_prompt_history_search_indicator(&self, of: PromptHistorySearch) -> Cow<'_, str> {
@@ -186,6 +218,8 @@ fn suggestion(value: String, start: usize, end: usize) -> Suggestion {
 
 const MENU: &str = "names";
 const INDICATOR: &str = "> ";
+/// How often the line editor looks for lines to print.
+const POLL_INTERVAL: Duration = Duration::from_millis(40);
 /// Lines on their way to the screen.
 const PRINTER_LINES_MAX: usize = 1_024;
 /// Names shown at a time.

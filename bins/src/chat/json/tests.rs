@@ -252,3 +252,17 @@ fn any_clock_has_a_time() {
     assert_eq!(time(Clock(0)), "1970-01-01T00:00:00.000Z");
     assert_eq!(time(Clock(u64::MAX)), "9999-12-31T23:59:59.999Z");
 }
+
+#[test]
+fn the_guide_names_every_code_and_every_request() {
+    let guide = include_str!("../../../../docs/chat.md");
+    for reason in Reason::ALL {
+        assert!(guide.contains(&format!("`{}`", reason.word())), "{}", reason.word());
+    }
+    for key in ["say", "join", "leave", "topic", "name", "search", "history", "users", "rooms"] {
+        assert!(guide.contains(&format!("{{\"{key}\":")), "{key}");
+    }
+    for code in ["bad_json", "unknown_key", "bad_value", "line_too_long", "not_acknowledged"] {
+        assert!(guide.contains(&format!("`{code}`")), "{code}");
+    }
+}

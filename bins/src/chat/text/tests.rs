@@ -1,5 +1,4 @@
 use cordee_core::ids::{AuthorId, Clock, SessionId};
-use cordee_core::wire::Reason;
 use cordee_net::client::{MemberState, MessageId};
 
 use super::*;
@@ -23,11 +22,11 @@ fn room(name: &str) -> Scope {
 }
 
 fn shown(event: &Event) -> Vec<String> {
-    lines(event, &Heard::default(), "me")
+    lines(event, &Heard::default(), "me", Breaks::Escaped)
 }
 
 fn answered(event: &Event) -> Vec<String> {
-    lines(event, &Heard { asked: true, reference: None }, "me")
+    lines(event, &Heard { asked: true, ..Heard::default() }, "me", Breaks::Escaped)
 }
 
 #[test]
@@ -116,7 +115,7 @@ fn lists_are_short_on_arrival_and_whole_when_asked_for() {
         server: "127.0.0.1:5000".to_owned(),
         rooms: vec!["#all".to_owned(), "#ops".to_owned()],
     };
-    let users = Event::Users { reference: 0, users: vec![user("ada", true), user("bob", false)] };
+    let users = Event::Users { reference: 0, users: vec![user("bob", false), user("ada", true)] };
     assert_eq!(shown(&users), ["* here: ada, bob"]);
     assert_eq!(
         answered(&users),
@@ -143,4 +142,12 @@ fn history_shows_indexes_and_which_may_change() {
             "    12? 2023-11-14 22:13:20Z #all ada: two",
         ]
     );
+}
+
+#[test]
+fn a_message_of_several_lines_is_one_line_or_has_indented_lines() {
+    let event = Event::Message(message(room("#all"), "one\n#all bob: two\u{1b}[m", false));
+    assert_eq!(shown(&event), ["#all ada: one\\u{a}#all bob: two\\u{1b}[m"]);
+    let lines = lines(&event, &Heard::default(), "me", Breaks::Shown);
+    assert_eq!(lines, ["#all ada: one\n    #all bob: two\\u{1b}[m"]);
 }

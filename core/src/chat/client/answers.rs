@@ -1,7 +1,7 @@
 //! What a server answers: lists, pages, rooms, refusals.
 
 use super::api::{Effect, Event};
-use super::requests::Ask;
+use super::requests::{Ask, Request};
 use super::rooms::Standing;
 use super::tell::{tell, tell_change, tell_place, text};
 use super::{ChatClient, Stage};
@@ -26,7 +26,8 @@ impl ChatClient {
             return;
         }
         let me = self.me.session;
-        self.roster.finish_list(me, &mut |change| {
+        let missing_until = now + self.config.limits.missing_us_max;
+        self.roster.finish_list(me, missing_until, &mut |change| {
             if !first {
                 tell_change(&change, out);
             }
@@ -78,6 +79,15 @@ impl ChatClient {
         self.waiting_bytes = 0;
     }
 
+    /// Takes out a request that was answered, and sends the one that waited for that.
+    pub(super) fn answered(&mut self, id: u64, out: &mut Outbox<Effect>) -> Option<Request> {
+        let request = self.requests.remove(id)?;
+        if let Some(next) = self.requests.released_by(&request) {
+            self.send_request(next, out);
+        }
+        Some(request)
+    }
+
     pub(super) fn on_page(&mut self, page: &Page<'_>, out: &mut Outbox<Effect>) {
         self.on_part(page.request, page.more, page.entries, page.total, out);
     }
@@ -97,7 +107,7 @@ impl ChatClient {
         if fits && more {
             return;
         }
-        let Some(asked) = self.requests.remove(request) else { return };
+        let Some(asked) = self.answered(request, out) else { return };
         let reference = asked.reference;
         if !fits {
             return self.tell_error(reference, Reason::Busy, "the answer is too long", out);
@@ -117,7 +127,7 @@ impl ChatClient {
     }
 
     pub(super) fn on_status(&mut self, status: &Status<'_>, out: &mut Outbox<Effect>) {
-        let Some(asked) = self.requests.remove(status.request) else { return };
+        let Some(asked) = self.answered(status.request, out) else { return };
         let members = out.encode(|arena| status.members.iter().for_each(|m| m.put(arena)));
         let event = Event::Status {
             reference: asked.reference,
@@ -131,7 +141,7 @@ impl ChatClient {
     }
 
     pub(super) fn on_joined(&mut self, joined: &Joined<'_>, out: &mut Outbox<Effect>) {
-        let asked = self.requests.remove(joined.request);
+        let asked = self.answered(joined.request, out);
         let room = self.rooms.insert(joined.room, Standing::Joining);
         if room.standing == Standing::Joining {
             room.partial.get_or_insert_default();
@@ -160,7 +170,7 @@ impl ChatClient {
         if failed.say {
             return self.on_say_failed(now, failed, out);
         }
-        let asked = self.requests.remove(failed.request);
+        let asked = self.answered(failed.request, out);
         match asked.as_ref().map(|asked| &asked.ask) {
             Some(Ask::Join(room)) => {
                 let joining = |room: &super::rooms::OwnRoom| room.standing == Standing::Joining;

@@ -348,8 +348,7 @@ pub enum Event {
         reference: u64,
         /// Unique in the cluster.
         id: MessageId,
-        /// Its place in the canonical order of its room or talk; 0 when only a server knew that
-        /// died before it could say so.
+        /// Its place in the canonical order of its room or talk, from 1.
         index: u64,
         /// How many servers hold it.
         copies: u8,

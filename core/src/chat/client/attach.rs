@@ -67,6 +67,7 @@ impl ChatClient {
         link.phase = Phase::Ready;
         link.deadline = None;
         link.server = Some(welcome.server);
+        link.cluster = Some(welcome.cluster_id);
         link.body_bytes_max = welcome.body_bytes_max;
         if super::split_address(welcome.address).is_some() {
             link.address = welcome.address.into();
@@ -108,7 +109,7 @@ impl ChatClient {
     fn start_over(&mut self, now: Time, out: &mut Outbox<Effect>) {
         self.close(Role::Standby, out);
         self.close(Role::Candidate, out);
-        self.forget();
+        self.receive_anew();
         self.seen = Seen::default();
         self.reconnect(now, out);
     }
@@ -117,6 +118,11 @@ impl ChatClient {
     pub(super) fn on_ready(&mut self, now: Time, out: &mut Outbox<Effect>) {
         if self.me.name.is_empty() {
             return;
+        }
+        let cluster = self.primary.as_ref().and_then(|link| link.cluster);
+        if self.me.cluster.is_some() && self.me.cluster != cluster {
+            // What was received is nothing to a cluster that was founded anew.
+            self.receive_anew();
         }
         let fresh = self.me.intent != Intent::Resume;
         for (_, room) in self.rooms.iter_mut() {
@@ -184,11 +190,11 @@ impl ChatClient {
         link.deadline = None;
         self.body_bytes_max = link.body_bytes_max;
         let (asked, server) = (link.intent, link.address.clone());
+        self.me.cluster = link.cluster;
         if asked == Intent::Resume && attached.intent != Intent::Resume {
-            self.forget();
+            self.receive_anew();
         }
         self.me.session = attached.session;
-        self.me.server_has = attached.author_number;
         for (origin, number) in attached.cut {
             if let Some(index) = self.seen.find(&origin) {
                 self.seen.cut(index, number);
@@ -200,7 +206,7 @@ impl ChatClient {
         }
         self.me.intent = Intent::Resume;
         (self.way.hops, self.way.reservation) = (0, 0);
-        self.seen.tell_all_again();
+        self.seen.tell_again(SEEN_PAIRS_MAX);
         let before = core::mem::replace(&mut self.me.name, attached.name.into());
         self.me.name_tries = 0;
         let left = self.take_rooms(attached.rooms);
@@ -266,18 +272,22 @@ impl ChatClient {
     fn send_outstanding(&mut self, out: &mut Outbox<Effect>) {
         let mut from = 0;
         loop {
-            let request = self.requests.next(from);
-            match (request, self.outgoing.unsent()) {
+            match (self.requests.next(from), self.outgoing.unsent()) {
                 (None, None) => return,
-                (Some((id, _)), Some(own)) if own.order < id => self.send_say(out),
+                (Some(id), Some(own)) if own.order < id => self.send_say(out),
                 (None, Some(_)) => self.send_say(out),
-                (Some((id, request)), _) => {
-                    if let Some(link) = &mut self.primary {
-                        request.send(id, self.me.session, link, out);
-                    }
+                (Some(id), _) => {
+                    self.send_request(id, out);
                     from = id + 1;
                 }
             }
+        }
+    }
+
+    /// Sends a request, unless it must wait for the answer to another.
+    pub(super) fn send_request(&mut self, id: u64, out: &mut Outbox<Effect>) {
+        if let (Some(request), Some(link)) = (self.requests.sendable(id), &mut self.primary) {
+            request.send(id, self.me.session, link, out);
         }
     }
 

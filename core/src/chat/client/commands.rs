@@ -142,11 +142,8 @@ impl ChatClient {
         };
         self.order += 1;
         self.requests.insert(self.order, reference, ask);
-        let attached = self.is_attached();
-        if let (true, Some(link), Some(request)) =
-            (attached, &mut self.primary, self.requests.get(self.order))
-        {
-            request.send(self.order, self.me.session, link, out);
+        if self.is_attached() {
+            self.send_request(self.order, out);
         }
         Ok(())
     }

@@ -122,11 +122,11 @@ impl ChatClient {
             Joined::KIND => self.on_joined(&Joined::parse(bytes)?, out),
             Left::KIND => {
                 let Left { request, room } = Left::parse(bytes)?;
-                let reference = self.requests.remove(request).map_or(0, |asked| asked.reference);
+                let reference = self.answered(request, out).map_or(0, |asked| asked.reference);
                 self.leave_room(room, reference, out);
             }
             Done::KIND => {
-                if let Some(asked) = self.requests.remove(Done::parse(bytes)?.request) {
+                if let Some(asked) = self.answered(Done::parse(bytes)?.request, out) {
                     tell(out, Event::Done { reference: asked.reference });
                 }
             }
@@ -146,8 +146,7 @@ impl ChatClient {
         let Some(scope) = self.advance(&message, origin, entry.number) else { return Ok(()) };
         let said_here = message.id.author == self.author();
         if said_here {
-            self.outgoing.see(entry.author_number, entry.index);
-            self.settle_said(out);
+            self.outgoing.see(entry.author_number);
         }
         if entry.flags & flags::COPY != 0 {
             return Ok(());
@@ -164,7 +163,9 @@ impl ChatClient {
             Place::Talk { .. } => self.talks_held += 1,
         }
         let forgotten = message.replay && message.id.number <= self.me.forgotten;
-        if !said_here || forgotten {
+        let shown_before = !self.shown_before.is_empty()
+            && self.shown_before.has(scope, entry.author, entry.author_number);
+        if (!said_here || forgotten) && !shown_before {
             tell_message(&message, out);
         }
         Ok(())
@@ -235,8 +236,9 @@ impl ChatClient {
     fn on_ack(&mut self, ack: &Ack<'_>, out: &mut Outbox<Effect>) {
         let author = self.author();
         for (number, index) in (ack.first..).zip(ack.indexes) {
-            while let Some((settled, reference, seen)) = self.outgoing.acknowledge_next(number) {
-                let index = if settled == number { index } else { seen };
+            while let Some((settled, reference)) = self.outgoing.acknowledge_next(number) {
+                // One that the server passed over has no index here.
+                let index = if settled == number { index } else { 0 };
                 let id = super::MessageId { author, number: settled };
                 let (copies, durable) = (ack.copies, ack.durable);
                 tell(out, Event::Sent { reference, id, index, copies, durable });
@@ -251,10 +253,11 @@ impl ChatClient {
                 self.seen.set_stable(origin, number);
             }
         }
-        let seen = &self.seen;
-        // Beyond the vector lies what was handed back and has another number now.
+        let (seen, rooms) = (&self.seen, &self.rooms);
+        // Beyond all vectors lies what was handed back and has another number now.
         self.store.release(|origin, number| {
-            seen.is_stable(origin, number) || number > seen.shown().at(origin)
+            let claimed = seen.base().at(origin).max(rooms.seen(origin));
+            seen.is_stable(origin, number) || number > claimed
         });
     }
 
@@ -268,7 +271,6 @@ impl ChatClient {
         }
         if everything {
             self.caught_up = true;
-            self.settle_said(out);
             self.way.settle();
             self.spare.renew();
             self.arrive(now, out);
@@ -276,19 +278,6 @@ impl ChatClient {
         }
         let room = text(out, room);
         tell(out, Event::CaughtUp { room });
-    }
-
-    /// Messages that an earlier server took in, and of which this one has shown us the entry, are
-    /// safe, though nobody acknowledged them.
-    fn settle_said(&mut self, out: &mut Outbox<Effect>) {
-        if !self.caught_up {
-            return;
-        }
-        let author = self.author();
-        while let Some((number, reference, index)) = self.outgoing.settle_next(self.me.server_has) {
-            let id = super::MessageId { author, number };
-            tell(out, Event::Sent { reference, id, index, copies: 1, durable: false });
-        }
     }
 
     fn on_event(&mut self, frame: Frame<'_>, out: &mut Outbox<Effect>) -> Result<(), WireError> {

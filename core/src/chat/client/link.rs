@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use super::api::{Effect, LinkId};
 use super::seen::OriginIndex;
-use crate::ids::{OriginRef, ServerId};
+use crate::ids::{OriginRef, ServerId, Tag};
 use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::wire::Message;
@@ -40,6 +40,8 @@ pub(super) struct Link {
     pub(super) phase: Phase,
     /// When it must have come further.
     pub(super) deadline: Option<Time>,
+    /// The id of the cluster that it belongs to.
+    pub(super) cluster: Option<Tag>,
     /// Who answers, and at which address it wants to be reached; as dialled until it says so.
     pub(super) server: Option<ServerId>,
     pub(super) address: String,
@@ -99,6 +101,7 @@ impl Link {
             dialled: address.into(),
             phase: Phase::Dialling,
             deadline: Some(deadline),
+            cluster: None,
             server: None,
             address: address.into(),
             body_bytes_max: BODY_BYTES_MAX,
@@ -135,7 +138,8 @@ impl Link {
         }
     }
 
-    /// The server says what a reference stands for. Returns whether there is room for it.
+    /// The server says what a reference stands for from now on. Returns whether there is room for
+    /// it.
     pub(super) fn define(
         &mut self,
         reference: OriginRef,
@@ -145,7 +149,12 @@ impl Link {
         if reference.0 >= origins_max {
             return false;
         }
-        *slot(&mut self.origins, reference.0) = Some(origin);
+        let before = slot(&mut self.origins, reference.0).replace(origin);
+        if let Some(before) = before.map(|before| slot(&mut self.references, before.0))
+            && *before == Some(reference)
+        {
+            *before = None;
+        }
         *slot(&mut self.references, origin.0) = Some(reference);
         true
     }
@@ -175,6 +184,21 @@ pub(super) const BODY_BYTES_MAX: u32 = 8 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reference_that_is_given_away_leads_back_to_its_new_origin_alone() {
+        let mut link = Link::new(LinkId(0), "a:1", Time(0));
+        let (own, other) = (OriginIndex(4), OriginIndex(2));
+        assert!(link.define(OriginRef(0), own, 8));
+        assert!(link.define(OriginRef(0), other, 8));
+        assert_eq!((link.reference(own), link.reference(other)), (None, Some(OriginRef(0))));
+        assert!(link.define(OriginRef(3), own, 8));
+        assert_eq!(
+            (link.reference(own), link.origin(OriginRef(0))),
+            (Some(OriginRef(3)), Some(other))
+        );
+        assert!(!link.define(OriginRef(8), own, 8));
+    }
 
     #[test]
     fn three_misses_in_a_row_are_death_and_any_sign_starts_the_count_again() {

@@ -54,7 +54,7 @@ pub use limits::{ClientLimits, memory_bytes_max};
 pub use ring::split_address;
 
 use crate::hash;
-use crate::ids::{AuthorId, SessionId};
+use crate::ids::{AuthorId, SessionId, Tag};
 use crate::machine::Machine;
 use crate::names;
 use crate::outbox::Outbox;
@@ -97,6 +97,8 @@ pub struct ChatClient {
     seen: Seen,
     rooms: OwnRooms,
     rows: Rows,
+    /// Rows that were shown before they began to come anew: they are not shown again.
+    shown_before: Rows,
     store: Store,
     /// Rows of talks that came.
     talks_held: u64,
@@ -132,8 +134,8 @@ struct Me {
     attachment: u32,
     /// What the next attachment asks for.
     intent: Intent,
-    /// The last number of its own that the server had when the session was attached.
-    server_has: u64,
+    /// The id of the cluster that it was attached to.
+    cluster: Option<Tag>,
     /// Own messages up to this number are shown when they come again: they were forgotten.
     forgotten: u64,
 }
@@ -192,7 +194,7 @@ impl ChatClient {
             name_tries: 0,
             attachment: config.attachment,
             intent: Intent::New,
-            server_has: 0,
+            cluster: None,
             forgotten: 0,
         };
         ChatClient {
@@ -205,6 +207,7 @@ impl ChatClient {
             next_link: 0,
             seen: Seen::default(),
             rows: Rows::default(),
+            shown_before: Rows::default(),
             store: Store::default(),
             talks_held: 0,
             hand_back: None,
@@ -263,7 +266,10 @@ impl ChatClient {
             || self.requests.len() >= limits.requests_max as usize
     }
 
-    fn author(&self) -> AuthorId {
+    /// Who the author of the session's messages is. It becomes another one when the cluster has
+    /// lost messages of this one that are not kept here any more either.
+    #[must_use]
+    pub fn author(&self) -> AuthorId {
         AuthorId { session: self.me.session, process: self.me.process }
     }
 
@@ -296,15 +302,21 @@ impl ChatClient {
         self.primary.iter().chain(&self.standby).chain(&self.candidate)
     }
 
-    /// Forgets what was received: the whole archive is to come again.
+    /// Forgets what was received: the whole archive is to come again, and to be shown again.
     fn forget(&mut self) {
+        self.receive_anew();
+        self.shown_before.forget();
+        self.me.forgotten = self.outgoing.last();
+    }
+
+    /// The whole archive is to come again. What was shown is not shown again.
+    fn receive_anew(&mut self) {
+        self.shown_before.absorb(&mut self.rows, self.config.limits.authors_max);
         self.seen.forget();
-        self.rows.forget();
         self.rooms.forget();
         self.store.forget();
         self.talks_held = 0;
         self.outgoing.forget();
-        self.me.forgotten = self.outgoing.last();
         self.me.intent = Intent::Reset;
     }
 
@@ -321,6 +333,7 @@ impl ChatClient {
         self.stage = Stage::Over;
         self.way.retry_at = None;
         self.spare.retry_at = None;
+        self.roster.forget();
         self.tell_closed(why, out);
     }
 
@@ -400,12 +413,14 @@ impl Machine for ChatClient {
                 self.spare.failed.clear();
                 self.tend_standby(now, out);
             }
+            self.roster.expire(now, &mut |change| tell::tell_change(&change, out));
         }
     }
 
     fn poll_timeout(&self) -> Option<Time> {
         let links = self.links().filter_map(Link::next_deadline);
-        links.chain(self.way.retry_at).chain(self.spare.retry_at).min()
+        let others = [self.way.retry_at, self.spare.retry_at, self.roster.next_deadline()];
+        links.chain(others.into_iter().flatten()).min()
     }
 
     fn check(&self) {
@@ -414,7 +429,9 @@ impl Machine for ChatClient {
         self.outgoing.check();
         self.requests.check();
         self.roster.check();
-        assert!(self.rows.len() <= self.config.limits.authors_max as usize, "rows are bounded");
+        for rows in [&self.rows, &self.shown_before] {
+            assert!(rows.len() <= self.config.limits.authors_max as usize, "rows are bounded");
+        }
         assert!(
             self.standby.as_ref().is_none_or(|link| link.phase == Phase::Ready),
             "a standby is ready"

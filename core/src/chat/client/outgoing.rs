@@ -35,17 +35,8 @@ pub(super) struct Own {
     pub(super) to: Addressee,
     pub(super) body: String,
     pub(super) reference: u64,
-    /// Its index, once it was seen in the archive.
-    pub(super) index: u64,
     /// It need not be seen: its room was left.
     out_of_sight: bool,
-}
-
-impl Own {
-    /// Whether its entry was seen, or cannot be.
-    fn is_settled(&self) -> bool {
-        self.index > 0 || self.out_of_sight
-    }
 }
 
 /// How the numbers of a server and ours go together.
@@ -79,16 +70,8 @@ impl Outgoing {
     pub(super) fn say(&mut self, order: u64, to: Addressee, body: String, reference: u64) {
         self.last += 1;
         self.bytes += body.len();
-        let (number, index) = (self.last, 0);
-        self.queue.push_back(Own {
-            number,
-            order,
-            to,
-            body,
-            reference,
-            index,
-            out_of_sight: false,
-        });
+        let number = self.last;
+        self.queue.push_back(Own { number, order, to, body, reference, out_of_sight: false });
     }
 
     /// The next message that was not sent on the present connection.
@@ -101,13 +84,14 @@ impl Outgoing {
         self.sent += 1;
     }
 
-    /// A server has everything up to `has`: what comes after is to be sent.
+    /// A server has everything up to `has`. What comes after is to be sent, and what is not
+    /// acknowledged, too: only then the server acknowledges it.
     pub(super) fn attach(&mut self, has: u64) -> Agreement {
         let first_kept = self.queue.front().map_or(self.last + 1, |own| own.number);
         if has > self.last || has + 1 < first_kept {
             return Agreement::Broken;
         }
-        self.sent = has;
+        self.sent = has.min(self.acknowledged);
         self.stale = 0;
         Agreement::Good
     }
@@ -118,7 +102,6 @@ impl Outgoing {
         self.queue.retain(|own| own.number > acknowledged);
         for (number, own) in (1..).zip(&mut self.queue) {
             own.number = number;
-            own.index = 0;
         }
         self.last = self.queue.len() as u64;
         self.bytes = self.queue.iter().map(|own| own.body.len()).sum();
@@ -126,36 +109,24 @@ impl Outgoing {
     }
 
     /// The message `number` was seen in the archive. Never said ones are nothing of ours.
-    pub(super) fn see(&mut self, number: u64, index: u64) {
-        if number > self.last {
-            return;
+    pub(super) fn see(&mut self, number: u64) {
+        if number <= self.last {
+            self.seen = self.seen.max(number);
+            self.release();
         }
-        if let Some(at) = self.position(number) {
-            self.queue[at].index = index;
-        }
-        self.seen = self.seen.max(number);
-        self.release();
     }
 
     /// The next message that is not acknowledged, when its number is at most `through`: it is
-    /// acknowledged now.
-    pub(super) fn acknowledge_next(&mut self, through: u64) -> Option<(u64, u64, u64)> {
+    /// acknowledged now. Its number and reference.
+    pub(super) fn acknowledge_next(&mut self, through: u64) -> Option<(u64, u64)> {
         let number = self.acknowledged + 1;
         if number > through.min(self.last) {
             return None;
         }
-        let own = self.by_number(number)?;
-        let settled = (number, own.reference, own.index);
+        let reference = self.by_number(number)?.reference;
         self.acknowledged = number;
         self.release();
-        Some(settled)
-    }
-
-    /// As [`acknowledge_next`](Self::acknowledge_next), for a message that was seen in the archive,
-    /// or whose room was left.
-    pub(super) fn settle_next(&mut self, through: u64) -> Option<(u64, u64, u64)> {
-        let seen = self.by_number(self.acknowledged + 1).is_some_and(Own::is_settled);
-        if seen { self.acknowledge_next(through) } else { None }
+        Some((number, reference))
     }
 
     /// The server refused `number`: takes the message out, unless the refusal is of an old number.
@@ -224,8 +195,8 @@ impl Outgoing {
 
     fn release(&mut self) {
         while let Some(front) = self.queue.front() {
-            let settled = front.number <= self.seen || front.is_settled();
-            if front.number > self.acknowledged || !settled {
+            let seen = front.number <= self.seen || front.out_of_sight;
+            if front.number > self.acknowledged || !seen {
                 return;
             }
             self.bytes -= front.body.len();
@@ -282,14 +253,14 @@ mod tests {
     fn a_message_is_kept_until_it_is_acknowledged_and_seen() {
         let mut outgoing = said(2);
         assert_eq!(send_all(&mut outgoing), [1, 2]);
-        outgoing.see(1, 7);
+        outgoing.see(1);
         assert_eq!(outgoing.kept(), 2);
-        assert_eq!(outgoing.acknowledge_next(2), Some((1, 101, 7)));
+        assert_eq!(outgoing.acknowledge_next(2), Some((1, 101)));
         assert_eq!(outgoing.kept(), 1);
-        assert_eq!(outgoing.acknowledge_next(2), Some((2, 102, 0)));
+        assert_eq!(outgoing.acknowledge_next(2), Some((2, 102)));
         assert_eq!(outgoing.acknowledge_next(2), None);
         assert_eq!(outgoing.kept(), 1);
-        outgoing.see(2, 8);
+        outgoing.see(2);
         assert_eq!((outgoing.kept(), outgoing.bytes()), (0, 0));
         outgoing.check();
     }
@@ -299,15 +270,22 @@ mod tests {
         let mut outgoing = said(5);
         send_all(&mut outgoing);
         assert!(outgoing.acknowledge_next(1).is_some());
-        outgoing.see(1, 1);
+        outgoing.see(1);
         assert_eq!(outgoing.attach(3), Agreement::Good);
-        assert_eq!(send_all(&mut outgoing), [4, 5]);
+        assert_eq!(send_all(&mut outgoing), [2, 3, 4, 5], "2 and 3 are to be acknowledged");
+        outgoing.acknowledge_next(5);
+        assert_eq!(outgoing.attach(1), Agreement::Good);
+        assert_eq!(
+            send_all(&mut outgoing),
+            [2, 3, 4, 5],
+            "the server lacks 2, acknowledged or not"
+        );
         assert_eq!(outgoing.attach(0), Agreement::Broken, "1 is not kept any more");
         assert_eq!(outgoing.attach(6), Agreement::Broken, "6 was never given");
         outgoing.number_anew();
         outgoing.check();
         assert_eq!(outgoing.attach(0), Agreement::Good);
-        assert_eq!(send_all(&mut outgoing), [1, 2, 3, 4]);
+        assert_eq!(send_all(&mut outgoing), [1, 2, 3], "what is not acknowledged");
     }
 
     #[test]

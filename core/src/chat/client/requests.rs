@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 
 use super::api::Effect;
 use super::link::Link;
@@ -36,6 +37,17 @@ pub(super) enum Ask {
     Kill,
 }
 
+impl Ask {
+    /// Whether a server answers one such request before it takes another.
+    fn is_one_at_a_time(&self) -> bool {
+        matches!(self, Ask::Name(_) | Ask::Search(_))
+    }
+
+    fn is_like(&self, other: &Ask) -> bool {
+        mem::discriminant(self) == mem::discriminant(other)
+    }
+}
+
 /// A request.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -57,13 +69,24 @@ impl Requests {
         self.map.insert(id, Request { reference, ask, answer: Vec::new() });
     }
 
-    pub(super) fn get(&self, id: u64) -> Option<&Request> {
-        self.map.get(&id)
+    /// The first id that is at least `id`.
+    pub(super) fn next(&self, id: u64) -> Option<u64> {
+        self.map.range(id..).next().map(|(id, _)| *id)
     }
 
-    /// The first whose id is at least `id`.
-    pub(super) fn next(&self, id: u64) -> Option<(u64, &Request)> {
-        self.map.range(id..).next().map(|(id, request)| (*id, request))
+    /// The request, unless it must wait for the answer to another.
+    pub(super) fn sendable(&self, id: u64) -> Option<&Request> {
+        let request = self.map.get(&id)?;
+        let mut before = self.map.range(..id).map(|(_, request)| request);
+        let waits =
+            request.ask.is_one_at_a_time() && before.any(|other| other.ask.is_like(&request.ask));
+        (!waits).then_some(request)
+    }
+
+    /// The one that waited for the answer to `answered`.
+    pub(super) fn released_by(&self, answered: &Request) -> Option<u64> {
+        let waited = |ask: &Ask| answered.ask.is_one_at_a_time() && ask.is_like(&answered.ask);
+        self.find(waited)
     }
 
     /// The first that fits.

@@ -98,6 +98,12 @@ impl OwnRooms {
         }
     }
 
+    /// The highest number of `origin` received in a room that has not caught up.
+    pub(super) fn seen(&self, origin: OriginIndex) -> u64 {
+        let partial = self.map.values().filter_map(|room| room.partial.as_ref());
+        partial.map(|partial| partial.seen.at(origin)).max().unwrap_or(0)
+    }
+
     /// Forgets what was received.
     pub(super) fn forget(&mut self) {
         for room in self.map.values_mut() {

@@ -10,6 +10,7 @@ use core::mem;
 
 use crate::ids::SessionId;
 use crate::names;
+use crate::time::Time;
 use crate::wire::chat::{RoomInfo, UserInfo};
 
 /// Somebody.
@@ -59,6 +60,8 @@ pub(super) struct Roster {
     rooms: Vec<String>,
     topics: Vec<String>,
     room_index: BTreeMap<String, u32>,
+    /// Who was not on the list of a new server, and until when that means nothing.
+    missing: BTreeMap<SessionId, Time>,
     /// A list that is not whole yet.
     coming: BTreeMap<SessionId, Person>,
 }
@@ -72,6 +75,7 @@ impl Roster {
             rooms: Vec::new(),
             topics: Vec::new(),
             room_index: BTreeMap::new(),
+            missing: BTreeMap::new(),
             coming: BTreeMap::new(),
         }
     }
@@ -101,6 +105,7 @@ impl Roster {
         let room_index = if is_common(room) { None } else { self.room(room) };
         let full = self.people.len() >= self.limits.users_max;
         let mut new = true;
+        self.missing.remove(&session);
         if let Some(person) = self.people.get_mut(&session) {
             new = room_index.is_some_and(|index| person.enter(index, self.limits));
             self.rename(session, name, tell);
@@ -129,6 +134,7 @@ impl Roster {
             return;
         };
         if room.is_empty() {
+            self.missing.remove(&session);
             let name = mem::take(&mut person.name);
             self.people.remove(&session);
             self.release(session, &name);
@@ -191,15 +197,16 @@ impl Roster {
     }
 
     /// The list of users is whole: it is the roster from now on. Tells what it changes, but
-    /// nothing of `me`.
-    pub(super) fn finish_list(&mut self, me: SessionId, tell: &mut impl FnMut(Change)) {
+    /// nothing of `me`. Who is not on it may only be late: a server that has just started learns
+    /// of users as they come. They count as departed if they are still missing at `missing_until`.
+    pub(super) fn finish_list(
+        &mut self,
+        me: SessionId,
+        missing_until: Time,
+        tell: &mut impl FnMut(Change),
+    ) {
         let new = mem::take(&mut self.coming);
-        let old = mem::take(&mut self.people);
-        for (session, person) in &old {
-            if *session != me && !new.contains_key(session) {
-                tell(Change::Departed { name: person.name.clone(), room: String::new() });
-            }
-        }
+        let mut old = mem::take(&mut self.people);
         let room = |index: &u32| self.rooms[*index as usize].clone();
         for (session, person) in new.iter().filter(|(session, _)| **session != me) {
             let name = &person.name;
@@ -219,8 +226,37 @@ impl Roster {
                 tell(Change::Arrived { name: name.clone(), room: room(index) });
             }
         }
-        self.names = new.iter().map(|(session, person)| (key(&person.name), *session)).collect();
-        self.people = new;
+        self.missing.retain(|session, _| !new.contains_key(session));
+        for session in old.keys().filter(|session| !new.contains_key(session)) {
+            self.missing.entry(*session).or_insert(missing_until);
+        }
+        old.retain(|session, _| self.missing.contains_key(session));
+        let name_of = |(session, person): (&SessionId, &Person)| (key(&person.name), *session);
+        // Who is on the list has the better claim to a name.
+        self.names = old.iter().map(name_of).collect();
+        self.names.extend(new.iter().map(name_of));
+        self.people = old;
+        self.people.extend(new);
+    }
+
+    /// The client has ended.
+    pub(super) fn forget(&mut self) {
+        self.missing.clear();
+    }
+
+    /// When somebody who is missing counts as departed, if anybody is.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.missing.values().min().copied()
+    }
+
+    /// Who is still missing has departed.
+    pub(super) fn expire(&mut self, now: Time, tell: &mut impl FnMut(Change)) {
+        let due = |until: &Time| *until <= now;
+        let gone: Vec<SessionId> =
+            self.missing.iter().filter(|(_, until)| due(until)).map(|(id, _)| *id).collect();
+        for session in gone {
+            self.depart(session, "", "", tell);
+        }
     }
 
     /// Takes a room of a whole list. Tells what is new.
@@ -253,6 +289,7 @@ impl Roster {
     }
 
     pub(super) fn check(&self) {
+        assert!(self.missing.keys().all(|session| self.people.contains_key(session)));
         for (name, session) in &self.names {
             let person = self.people.get(session).map(|person| key(&person.name));
             assert_eq!(person.as_ref(), Some(name), "a name leads to who has it");
@@ -287,7 +324,7 @@ mod tests {
     fn list(roster: &mut Roster, users: &[UserInfo<'_>]) -> Vec<Change> {
         let mut changes = Vec::new();
         users.iter().for_each(|user| roster.list_user(user));
-        roster.finish_list(SessionId(0), &mut |change| changes.push(change));
+        roster.finish_list(SessionId(0), Time(30), &mut |change| changes.push(change));
         roster.check();
         changes
     }
@@ -303,7 +340,6 @@ mod tests {
         };
         let renamed = Change::Renamed { from: "ada".into(), to: "Ada".into() };
         let expected = [
-            change(false, "bob", ""),
             renamed,
             change(false, "Ada", "#x"),
             change(true, "Ada", "#y"),
@@ -311,7 +347,22 @@ mod tests {
         ];
         assert_eq!(changes, expected);
         assert_eq!(roster.holder("ADA"), Some(SessionId(1)));
-        assert_eq!(roster.holder("bob"), None);
+    }
+
+    #[test]
+    fn who_is_not_on_a_list_has_departed_only_if_he_does_not_come_in_time() {
+        let mut roster = roster();
+        list(&mut roster, &[user(1, "ada", &[]), user(2, "bob", &[]), user(3, "cy", &[])]);
+        assert_eq!(list(&mut roster, &[user(1, "ada", &[])]), []);
+        let mut changes = Vec::new();
+        roster.arrive(SessionId(2), "bob", "", &mut |change| changes.push(change));
+        roster.expire(Time(29), &mut |change| changes.push(change));
+        assert_eq!((changes.len(), roster.next_deadline()), (0, Some(Time(30))));
+        roster.expire(Time(30), &mut |change| changes.push(change));
+        let departed = Change::Departed { name: "cy".into(), room: String::new() };
+        assert_eq!((changes, roster.next_deadline()), (Vec::from([departed]), None));
+        assert_eq!(roster.holder("cy"), None);
+        roster.check();
     }
 
     #[test]

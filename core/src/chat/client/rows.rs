@@ -48,6 +48,25 @@ impl Rows {
         number > high
     }
 
+    /// Whether a row was taken in, or one of the same author that comes after it.
+    pub(super) fn has(&self, scope: RowScope, author: AuthorId, number: u64) -> bool {
+        let high = |rows: &BTreeMap<_, u64>| rows.get(&(scope, author)).copied().unwrap_or(0);
+        number <= high(&self.young).max(high(&self.old))
+    }
+
+    /// Takes in all rows of another.
+    pub(super) fn absorb(&mut self, other: &mut Rows, authors_max: u32) {
+        for rows in [mem::take(&mut other.old), mem::take(&mut other.young)] {
+            for ((scope, author), number) in rows {
+                self.add(scope, author, number, authors_max);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
     pub(super) fn forget(&mut self) {
         self.young.clear();
         self.old.clear();
@@ -76,5 +95,9 @@ mod tests {
             assert!(!rows.add(room, author(0), 2, 8), "what comes up stays known");
             assert!(rows.len() <= 8);
         }
+        let mut later = Rows::default();
+        later.absorb(&mut rows, 8);
+        assert!(rows.is_empty() && later.has(room, author(0), 2));
+        assert!(!later.has(room, author(0), 3) && !later.has(room, author(1_000), 1));
     }
 }

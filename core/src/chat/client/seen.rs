@@ -98,10 +98,6 @@ impl Seen {
         &self.base
     }
 
-    pub(super) fn shown(&self) -> &Vector {
-        &self.shown
-    }
-
     pub(super) fn is_stable(&self, origin: OriginIndex, number: u64) -> bool {
         number <= self.stable.at(origin)
     }
@@ -151,11 +147,13 @@ impl Seen {
         self.is_untold.fill(false);
     }
 
-    /// A new server knows nothing of what was seen: all is to be told again.
-    pub(super) fn tell_all_again(&mut self) {
+    /// A new server was told of `base`, at most `pairs_max` origins of it, and has all that. What
+    /// it has of the rest is not known, and must not be named to it before it was shown there.
+    pub(super) fn tell_again(&mut self, pairs_max: usize) {
         self.untold.clear();
         self.is_untold.fill(false);
-        for (origin, _) in self.shown.iter() {
+        self.shown = self.base.clone();
+        for (origin, _) in self.latest(&self.base, pairs_max) {
             self.is_untold[origin.0 as usize] = true;
             self.untold.push(origin);
         }
@@ -185,12 +183,17 @@ impl Seen {
     /// A vector with origins in full, at most `pairs_max` of them: those that advanced last.
     /// What is left out is sent again and not shown again.
     pub(super) fn in_full(&self, vector: &Vector, pairs_max: usize) -> Vec<(Origin, u64)> {
+        let pairs = self.latest(vector, pairs_max).into_iter();
+        pairs.map(|(origin, number)| (self.origin(origin), number)).collect()
+    }
+
+    fn latest(&self, vector: &Vector, pairs_max: usize) -> Vec<(OriginIndex, u64)> {
         let mut pairs: Vec<(OriginIndex, u64)> = vector.iter().collect();
         if pairs.len() > pairs_max {
             pairs.sort_unstable_by_key(|(origin, _)| Reverse(self.advanced[origin.0 as usize]));
             pairs.truncate(pairs_max);
         }
-        pairs.into_iter().map(|(origin, number)| (self.origin(origin), number)).collect()
+        pairs
     }
 
     pub(super) fn check(&self) {
@@ -224,7 +227,7 @@ mod tests {
         let known = |index: OriginIndex| (index == a).then_some(index.0);
         assert_eq!(seen.take_untold(10, known), [(0, 2)]);
         assert_eq!(seen.take_untold(10, known), [], "the other is not known there");
-        seen.tell_all_again();
+        seen.tell_again(10);
         assert_eq!(seen.take_untold(1, |index| Some(index.0)), [(0, 2)]);
         assert_eq!(seen.take_untold(1, |index| Some(index.0)), [(1, 7)]);
         seen.check();

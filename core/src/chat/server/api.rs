@@ -37,6 +37,30 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// A server that knows of no others, with defaults for everything else.
+    #[must_use]
+    pub fn new(
+        cluster: impl Into<String>,
+        advertise: impl Into<String>,
+        entropy: [u8; 64],
+        wall: Wall,
+    ) -> Self {
+        Config {
+            cluster: cluster.into(),
+            advertise: advertise.into(),
+            peers: Vec::new(),
+            copies: 2,
+            allow_kill: false,
+            pid: 0,
+            incarnation: 1,
+            entropy,
+            wall,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Where a connection comes from, for limits by address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Source {

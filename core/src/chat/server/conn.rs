@@ -6,8 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::api::{DialId, Source};
-use crate::archive::{CatchUp, EntryId};
+use crate::archive::{CatchUp, EntryId, Floor};
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, Position, ScopeRef, ServerId, SessionId};
+use crate::limits::{CONNECTION_BYTES, UNACKNOWLEDGED_BYTES};
 use crate::time::Time;
 use crate::wire::chat::Intent;
 use crate::wire::peer::ServerState;
@@ -68,8 +69,8 @@ pub(super) enum Client {
     Claiming(Request),
     /// What it saw and we lack is on its way from a peer, until the deadline at the latest.
     Awaiting(Request, Time),
-    /// It hands back what nobody else has.
-    Returning(Request, Time),
+    /// It hands back what nobody else has: until when the next is awaited, and until when all.
+    Returning(Request, Time, Time),
     /// Attached.
     Attached(Attached),
 }
@@ -145,6 +146,8 @@ pub(super) struct Unacknowledged {
     pub(super) author_number: u64,
     pub(super) origin: OriginRef,
     pub(super) number: u64,
+    /// Its index when it was accepted.
+    pub(super) index: u64,
 }
 
 /// A search under way: a part of the archive is looked through at a time.
@@ -187,6 +190,11 @@ pub(super) struct Peer {
     pub(super) limit: u32,
     /// Whom it hears.
     pub(super) hears: Vec<(ServerId, Time)>,
+    /// A floor of which parts came, and the bytes of these.
+    pub(super) floor: Floor,
+    pub(super) floor_bytes: u64,
+    /// When our floor was sent to it.
+    pub(super) floor_sent: Option<Time>,
     /// A clock that it announced, with what it held then: final once we hold that.
     pub(super) announced: Option<(Clock, Vec<u64>)>,
 }
@@ -210,6 +218,13 @@ pub(super) struct Push {
     pub(super) last: u64,
     pub(super) position: Position,
 }
+
+const _: () = {
+    let client = size_of::<Conn>() + size_of::<Client>();
+    let peer = size_of::<Conn>() + size_of::<Peer>();
+    assert!(client as u64 <= CONNECTION_BYTES && peer as u64 <= CONNECTION_BYTES);
+    assert!(size_of::<Unacknowledged>() as u64 <= UNACKNOWLEDGED_BYTES);
+};
 
 impl Conn {
     pub(super) fn new(now: Time, source: Source, phase: Phase, allowance: u32) -> Self {
@@ -283,6 +298,9 @@ impl Peer {
             load: 0,
             limit: 0,
             hears: Vec::new(),
+            floor: Floor::default(),
+            floor_bytes: 0,
+            floor_sent: None,
             announced: None,
         }
     }

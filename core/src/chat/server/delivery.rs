@@ -11,7 +11,7 @@ use crate::ids::{ConnId, OriginRef, Position, ScopeRef};
 use crate::outbox::Outbox;
 use crate::wire::chat::{Ack, CaughtUp};
 use crate::wire::entry::flags;
-use crate::wire::{Message, Seq};
+use crate::wire::{Message, Reason, Seq};
 
 /// The most acknowledgements in one frame.
 const ACK_MAX: usize = 4_096;
@@ -230,8 +230,7 @@ impl ChatServer {
         indexes.clear();
         let first = queue[0].author_number;
         for message in queue.drain(..run) {
-            let row = self.archive.id(message.origin, message.number);
-            indexes.push(row.map_or(0, |row| self.archive.index(row)));
+            indexes.push(message.index);
         }
         let durable = at(&self.storage.synced, last.origin) >= last.number;
         let copies = self.copies(last).min(u32::from(u8::MAX)) as u8;
@@ -304,6 +303,17 @@ impl ChatServer {
         }
         self.paused += u32::from(behind && !conn.paused.backlog);
         conn.paused.backlog |= behind;
+    }
+
+    /// Who asks for what takes place in its queue. One that did not read what it got before must
+    /// wait.
+    pub(super) fn may_ask(&self, id: ConnId) -> Result<&Attached, Reason> {
+        let attached = self.attached(id)?;
+        if self.has_full_queue(id) { Err(Reason::Busy) } else { Ok(attached) }
+    }
+
+    pub(super) fn has_full_queue(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.queued >= self.limits().queue_bytes_max)
     }
 
     pub(super) fn unpause_if_drained(&mut self, id: ConnId, out: &mut Outbox<Effect>) {

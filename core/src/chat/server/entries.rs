@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::wire::chat::{Failed, Say};
 use crate::wire::entry::{Portable, Scope};
-use crate::wire::{Field, Reader, Reason, Seq, WireError};
+use crate::wire::{Field, Reader, Reason, Seq};
 
 impl ChatServer {
     pub(super) fn on_say(
@@ -27,28 +27,24 @@ impl ChatServer {
             return Err(Reason::NotAttached);
         };
         let author = attached.author;
-        let refused = if say.number > self.archive.author_number(&author) || say.number == 0 {
-            self.refusal(conn, author, say)
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
+        let known = say.number > 0 && self.archive.has_row(&author, say.number);
+        if let Some(reason) = if known { None } else { self.refusal(conn, author, say) } {
             let failed = Failed { request: say.number, say: true, reason, detail: "" };
             self.send(conn, &failed, out);
             return Ok(());
         }
-        let row = match self.archive.row(&author, say.number) {
-            Some(row) => Some(row),
-            // It was shown and trimmed since: it is as safe as it gets.
-            None if say.number <= self.archive.author_number(&author) => None,
-            None => Some(self.accept_say(now, conn, author, say, out)?),
+        let row = if known {
+            // What was trimmed since is as safe as it gets.
+            self.archive.row(&author, say.number)
+        } else {
+            Some(self.accept_say(now, conn, author, say, out)?)
         };
-        let (origin, number) = match row {
-            Some(row) => (self.archive.origin_of(row), self.archive.number_of(row)),
-            None => (self.own, 0),
-        };
+        let (origin, number, index) = row.map_or((self.own, 0, 0), |row| {
+            (self.archive.origin_of(row), self.archive.number_of(row), self.archive.index(row))
+        });
         if let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut()) {
-            let unacknowledged = Unacknowledged { author_number: say.number, origin, number };
+            let author_number = say.number;
+            let unacknowledged = Unacknowledged { author_number, origin, number, index };
             attached.unacknowledged.push_back(unacknowledged);
             if !core::mem::replace(&mut attached.is_acknowledging, true) {
                 self.acknowledging.push(conn);
@@ -68,7 +64,9 @@ impl ChatServer {
         if say.body.len() > self.limits().body_bytes_max as usize {
             return Some(Reason::BodyTooLong);
         }
-        if say.number != self.archive.author_number(&author) + 1 {
+        // A number below the last can only be that of a message that was lost with its server.
+        let last = self.archive.author_number(&author);
+        if say.number == 0 || say.number > last + 1 {
             return Some(Reason::OutOfOrder);
         }
         // What another server may have accepted under that number must not be refused here: the
@@ -90,8 +88,15 @@ impl ChatServer {
                     own if own == high => low,
                     _ => return Some(Reason::UserUnknown),
                 };
-                let unknown = self.roster.get(other).is_none();
-                (unknown && !again).then_some(Reason::UserUnknown)
+                if again {
+                    return None;
+                }
+                if self.roster.get(other).is_none() {
+                    return Some(Reason::UserUnknown);
+                }
+                let many = self.archive.talk_count() >= u64::from(self.limits().talks_max);
+                let new = self.archive.find_scope(&say.scope).is_none();
+                (many && new).then_some(Reason::TooManyTalks)
             }
         }
     }
@@ -228,7 +233,7 @@ impl ChatServer {
             (false, true) => Audience::Nobody,
         };
         let final_clock = self.final_clock;
-        let frames = out.encode(|arena| self.archive.put_entry(inserted.id, final_clock, 0, arena));
+        let frames = out.encode(|arena| self.archive.put_inserted(&inserted, final_clock, arena));
         let item = Item {
             bytes: frames.len() as u32,
             scope: inserted.scope,
@@ -238,13 +243,14 @@ impl ChatServer {
             row: !inserted.copy,
         };
         self.append(frames, item, out);
-        self.persist(entry, inserted.id, out);
+        self.persist(entry, out);
         inserted.id
     }
 
-    fn persist(&mut self, entry: &NewEntry<'_>, id: EntryId, out: &mut Outbox<Effect>) {
+    /// Gives an entry that has just been inserted to storage.
+    fn persist(&mut self, entry: &NewEntry<'_>, out: &mut Outbox<Effect>) {
         let bytes = out.encode(|arena| {
-            self.archive.put_portable(id, arena);
+            arena.extend_from_slice(self.archive.inserted_portable());
             entry.tag.put(arena);
         });
         let storage = &mut self.storage;
@@ -306,19 +312,17 @@ impl ChatServer {
 
     // Entries from elsewhere.
 
-    /// An entry came from a peer, in portable form. Entries of an origin are taken in order only.
+    /// An entry came from a peer. Entries of an origin are taken in order only.
     pub(super) fn on_foreign(
         &mut self,
         now: Time,
-        portable: &[u8],
-        tag: Tag,
+        entry: &NewEntry<'_>,
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
-        let entry = Portable::take(&mut Reader::new(portable))?;
         if self.clock.is_absurd(now, entry.clock) {
             return Err(Reason::ClockAhead);
         }
-        let origin = self.define_origin(entry.origin, out).ok_or(Reason::TooManyConnections)?;
+        let origin = entry.origin;
         let held = self.archive.shown(origin) + self.waiting.count(origin);
         if entry.number <= held {
             return Ok(());
@@ -328,69 +332,54 @@ impl ChatServer {
             self.soon.plan_pulls = true;
             return Ok(());
         }
-        if !self.is_believable(origin, &entry) {
+        if !self.is_believable(entry) {
             return Err(Reason::BadFrame);
         }
         self.clock.observe(now, entry.clock);
-        if self.waiting.count(origin) > 0 || !self.is_showable(&entry) {
-            self.stats.waited += 1;
-            self.waiting.hold(origin, entry.number, entry.clock, portable, tag);
-            self.soon.plan_pulls = true;
+        if self.waiting.count(origin) > 0 || !self.is_showable(entry) {
+            self.hold(entry);
             return Ok(());
         }
-        self.show_foreign(origin, &entry, tag, out);
+        self.show_foreign(entry, out);
         self.show_waiting(out);
         Ok(())
     }
 
     /// Whether an entry can be what it says: the archive relies on it.
-    fn is_believable(&self, origin: OriginRef, entry: &Portable<'_>) -> bool {
+    fn is_believable(&self, entry: &NewEntry<'_>) -> bool {
+        let origin = entry.origin;
         let last = self.waiting.last_clock(origin).unwrap_or(self.archive.origin_clock(origin));
         entry.clock > last
-            && Archive::fits_portable(entry)
+            && Archive::fits(entry)
             && self.archive.may_follow(&entry.author, entry.author_number)
     }
 
-    fn show_foreign(
-        &mut self,
-        origin: OriginRef,
-        entry: &Portable<'_>,
-        tag: Tag,
-        out: &mut Outbox<Effect>,
-    ) {
-        let mut after = Vec::with_capacity(entry.after.len());
-        for (other, number) in entry.after {
-            if let Some(other) = self.define_origin(other, out) {
-                after.push((other, number));
-            }
-        }
-        let new = NewEntry {
-            origin,
-            number: entry.number,
-            clock: entry.clock,
-            author: entry.author,
-            author_number: entry.author_number,
-            name: entry.name,
-            scope: entry.scope,
-            after: &after,
-            body: entry.body,
-            tag,
-        };
+    /// Whether everything that an entry comes after was shown, or can never be.
+    fn is_showable(&self, entry: &NewEntry<'_>) -> bool {
+        entry.after.iter().all(|&(origin, number)| {
+            self.archive.shown(origin) >= number
+                || self.is_void(&self.archive.origin(origin), number)
+        })
+    }
+
+    fn hold(&mut self, entry: &NewEntry<'_>) {
+        let mut portable = core::mem::take(&mut self.portable);
+        portable.clear();
+        self.put_portable(entry, &mut portable);
+        self.waiting.hold(entry.origin, entry.number, entry.clock, &portable, entry.tag);
+        self.portable = portable;
+        self.stats.waited += 1;
+        self.soon.plan_pulls = true;
+    }
+
+    fn show_foreign(&mut self, entry: &NewEntry<'_>, out: &mut Outbox<Effect>) {
         if let Scope::Room(room) = entry.scope {
             self.know_room(room, entry.clock, out);
         }
-        self.show(&new, out);
+        self.show(entry, out);
         self.soon.tell_held = true;
         self.soon.attach = true;
-        self.pulls.remove(&origin);
-    }
-
-    /// Whether everything that an entry comes after was shown, or can never be.
-    fn is_showable(&self, entry: &Portable<'_>) -> bool {
-        entry.after.iter().all(|(origin, number)| {
-            let shown = self.archive.find_origin(&origin).map_or(0, |o| self.archive.shown(o));
-            shown >= number || self.is_void(&origin, number)
-        })
+        self.pulls.remove(&entry.origin);
     }
 
     /// Shows whatever waited and need not wait any more.
@@ -411,15 +400,37 @@ impl ChatServer {
 
     fn first_is_showable(&self, origin: OriginRef) -> bool {
         let held = self.waiting.first(origin);
-        held.and_then(|held| Portable::take(&mut Reader::new(&held.portable)).ok())
-            .is_some_and(|entry| self.is_showable(&entry))
+        let entry = held.and_then(|held| Portable::take(&mut Reader::new(&held.portable)).ok());
+        entry.is_some_and(|entry| {
+            entry.after.iter().all(|(origin, number)| {
+                let shown = self.archive.find_origin(&origin).map_or(0, |o| self.archive.shown(o));
+                shown >= number || self.is_void(&origin, number)
+            })
+        })
     }
 
     fn show_first(&mut self, origin: OriginRef, out: &mut Outbox<Effect>) {
         let Some(held) = self.waiting.take_first(origin) else { return };
-        if let Ok(entry) = Portable::take(&mut Reader::new(&held.portable)) {
-            self.show_foreign(origin, &entry, held.tag, out);
+        let Ok(entry) = Portable::take(&mut Reader::new(&held.portable)) else { return };
+        let mut after = Vec::with_capacity(entry.after.len());
+        for (other, number) in entry.after {
+            if let Some(other) = self.define_origin(other, out) {
+                after.push((other, number));
+            }
         }
+        let new = NewEntry {
+            origin,
+            number: entry.number,
+            clock: entry.clock,
+            author: entry.author,
+            author_number: entry.author_number,
+            name: entry.name,
+            scope: entry.scope,
+            after: &after,
+            body: entry.body,
+            tag: held.tag,
+        };
+        self.show_foreign(&new, out);
     }
 
     /// A client hands back what no server holds any more: it becomes a new entry of ours. What no
@@ -489,29 +500,4 @@ pub(super) struct Said<'a> {
     pub(super) name: &'a str,
     pub(super) scope: Scope<'a>,
     pub(super) body: &'a str,
-}
-
-/// An entry as it came on a connection, with the sender's references, in portable form.
-pub(super) fn to_portable(
-    entry: &crate::wire::entry::Entry<'_>,
-    origin_of: impl Fn(OriginRef) -> Option<Origin>,
-    out: &mut Vec<u8>,
-) -> Result<(), WireError> {
-    let mut after = Vec::with_capacity(entry.after.len());
-    for (origin, number) in entry.after {
-        after.push((origin_of(origin).ok_or(WireError::BadValue)?, number));
-    }
-    let portable = Portable {
-        origin: origin_of(entry.origin).ok_or(WireError::BadValue)?,
-        number: entry.number,
-        clock: entry.clock,
-        author: entry.author,
-        author_number: entry.author_number,
-        name: entry.name,
-        scope: entry.scope,
-        after: Seq::new(&after),
-        body: entry.body,
-    };
-    portable.put(out);
-    Ok(())
 }

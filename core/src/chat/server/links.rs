@@ -22,8 +22,8 @@ use crate::wire::chat::MemberState;
 use crate::wire::entry::{Entry, OriginDef};
 use crate::wire::hello::{Bye, Hello, Magic, Ping, Pong, Role, Transport, Welcome};
 use crate::wire::peer::{
-    Beat, Claim, Have, Linked, MemberRecord, Members, PeerHello, PeerVector, Pull, Reserve, Room,
-    ServerState, Session, Vote,
+    Beat, Claim, Floor, FloorAuthors, Have, Linked, MemberRecord, Members, PeerHello, PeerVector,
+    Pull, Reserve, Room, ServerState, Session, Vote,
 };
 use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
@@ -155,6 +155,8 @@ impl ChatServer {
             PeerVector::KIND => self.on_peer_vector(id, &PeerVector::parse(payload)?, out),
             Linked::KIND => self.on_linked(now, id, out),
             Pull::KIND => self.on_pull(id, &Pull::parse(payload)?, out),
+            Floor::KIND => self.on_floor(now, id, &Floor::parse(payload)?, out),
+            FloorAuthors::KIND => self.on_floor_authors(id, &FloorAuthors::parse(payload)?, out),
             Claim::KIND => self.on_claim(now, id, &Claim::parse(payload)?, out),
             Vote::KIND => {
                 self.on_vote(now, server, &Vote::parse(payload)?, out);
@@ -222,7 +224,7 @@ impl ChatServer {
         self.on_members(now, hello.members, out);
         // Another start of this server is known that is as late as this one or later.
         if hello.known_incarnation >= self.origin.incarnation {
-            self.be_born_again(hello.known_incarnation + 1, out);
+            self.be_born_again(hello.known_incarnation.saturating_add(1), out);
         }
         self.links.insert(hello.server, id);
         if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {

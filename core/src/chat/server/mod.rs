@@ -12,6 +12,7 @@
 //! One file a concept: `api` is what the driver sees; `sessions` attaches, `claims` decides on
 //! names, `entries` takes messages in and shows them, `delivery` sends archive and
 //! acknowledgements, `requests` answers questions, `links` and `replication` keep the mesh,
+//! `floors` makes good what cannot be replicated any more,
 //! `presence` keeps the roster, `upkeep` is what time brings.
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -41,8 +42,11 @@ mod clock;
 mod conn;
 mod delivery;
 mod entries;
+mod floors;
+mod inlet;
 mod links;
 mod members;
+mod outlets;
 mod presence;
 mod replication;
 mod requests;
@@ -55,6 +59,8 @@ mod upkeep;
 mod waiting;
 
 pub use api::{Config, DialId, Effect, Input, Source};
+pub use inlet::Inlet;
+pub use outlets::{Outlets, Sent};
 
 use claims::Claims;
 use clock::HybridClock;
@@ -517,7 +523,12 @@ impl Machine for ChatServer {
         match input {
             Input::Wall(wall) => self.clock.set_wall(now, wall),
             Input::Frame { conn, frame } => self.on_frame(now, conn, frame, out),
-            Input::Broken { conn, error } => self.close(conn, error.into(), out),
+            Input::Broken { conn, error } => {
+                // First bytes that are no frame are another protocol's.
+                let first = self.conns.get(conn).is_some_and(Conn::is_pending);
+                let reason = if first { Reason::NotCordee } else { error.into() };
+                self.close(conn, reason, out);
+            }
             Input::MidFrame { conn, begun } => self.on_mid_frame(now, conn, begun),
             Input::Closed { conn } => self.lost(conn, out),
             Input::DialFailed { dial } => {

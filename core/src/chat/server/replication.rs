@@ -4,8 +4,8 @@
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Peer, at, raise};
-use super::entries::to_portable;
 use super::{ChatServer, Effect};
+use crate::archive::NewEntry;
 use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId};
 use crate::log::EVERYONE;
 use crate::outbox::Outbox;
@@ -43,12 +43,23 @@ impl ChatServer {
                 return Ok(());
             }
         }
-        let mut portable = core::mem::take(&mut self.portable);
-        portable.clear();
-        let full = |theirs| ours(theirs).map(|ours| self.archive.origin(ours));
-        let result = to_portable(entry, full, &mut portable).map_err(Reason::from);
-        let result = result.and_then(|()| self.on_foreign(now, &portable, entry.tag, out));
-        self.portable = portable;
+        let mut after = Vec::with_capacity(entry.after.len());
+        for (theirs, number) in entry.after {
+            after.push((ours(theirs).ok_or(Reason::BadFrame)?, number));
+        }
+        let new = NewEntry {
+            origin,
+            number: entry.number,
+            clock: entry.clock,
+            author: entry.author,
+            author_number: entry.author_number,
+            name: entry.name,
+            scope: entry.scope,
+            after: &after,
+            body: entry.body,
+            tag: entry.tag,
+        };
+        let result = self.on_foreign(now, &new, out);
         if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
             raise(&mut peer.held, origin, entry.number);
         }
@@ -126,6 +137,9 @@ impl ChatServer {
         let position = self.log.end;
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return };
         let Some(mut push) = peer.push.take() else { return };
+        if push.next < self.archive.first_number(push.origin) {
+            self.send_floor(id, out);
+        }
         push.next = self.send_range(id, push.origin, push.next, push.last, room, out);
         if push.next > push.last {
             if push.position >= begin {
@@ -143,6 +157,9 @@ impl ChatServer {
     fn feed_pull(&mut self, id: ConnId, room: usize, out: &mut Outbox<Effect>) {
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return };
         let Some((origin, next, last)) = peer.pulls.pop_front() else { return };
+        if next < self.archive.first_number(origin) {
+            self.send_floor_again(id, out);
+        }
         let next = self.send_range(id, origin, next, last, room, out);
         if next > last {
             return;
@@ -164,11 +181,12 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> u64 {
         let (archive, final_clock) = (&self.archive, self.final_clock);
+        // What was trimmed is passed over: for that there is the floor.
+        next = next.max(archive.first_number(origin));
         let before = next;
         let bytes = out.encode(|arena| {
             let end = arena.len() + room;
             while next <= last && arena.len() < end {
-                // What was trimmed is passed over: whoever lacks it cannot get it here.
                 if let Some(entry) = archive.id(origin, next) {
                     archive.put_entry(entry, final_clock, flags::REPLAY, arena);
                 }
@@ -193,7 +211,8 @@ impl ChatServer {
         if pull.from == 0 || pull.from > pull.to {
             return Err(Reason::BadRequest);
         }
-        let last = pull.to.min(self.archive.shown(origin)).min(pull.from + PULL_ENTRIES - 1);
+        let window = pull.from.saturating_add(PULL_ENTRIES - 1);
+        let last = pull.to.min(self.archive.shown(origin)).min(window);
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
         if pull.from <= last && peer.pulls.len() < PULLS_MAX {
             peer.pulls.push_back((origin, pull.from, last));

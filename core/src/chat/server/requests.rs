@@ -1,5 +1,6 @@
 //! Questions of clients and observers, and their answers.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -51,17 +52,13 @@ impl ChatServer {
             }
             chat::AskUsers::KIND => {
                 let ask = chat::AskUsers::parse(payload)?;
-                (
-                    ask.request,
-                    self.attached(id).map(|_| ()).map(|()| self.send_users(id, ask.request, out)),
-                )
+                let may = self.may_ask(id).map(|_| ());
+                (ask.request, may.map(|()| self.send_users(id, ask.request, out)))
             }
             chat::AskRooms::KIND => {
                 let ask = chat::AskRooms::parse(payload)?;
-                (
-                    ask.request,
-                    self.attached(id).map(|_| ()).map(|()| self.send_rooms(id, ask.request, out)),
-                )
+                let may = self.may_ask(id).map(|_| ());
+                (ask.request, may.map(|()| self.send_rooms(id, ask.request, out)))
             }
             chat::AskHistory::KIND => {
                 let ask = chat::AskHistory::parse(payload)?;
@@ -103,6 +100,9 @@ impl ChatServer {
             }
             chat::AskServer::KIND => {
                 let ask = chat::AskServer::parse(frame.payload)?;
+                if self.has_full_queue(id) {
+                    return Err(Reason::Flood);
+                }
                 self.send_server_status(id, out);
                 if ask.users {
                     self.send_users(id, 0, out);
@@ -133,7 +133,7 @@ impl ChatServer {
         Ok(())
     }
 
-    fn attached(&self, id: ConnId) -> Result<&Attached, Reason> {
+    pub(super) fn attached(&self, id: ConnId) -> Result<&Attached, Reason> {
         self.conns.get(id).and_then(|conn| conn.attached()).ok_or(Reason::NotAttached)
     }
 
@@ -337,11 +337,14 @@ impl ChatServer {
         let mut page = Pages::default();
         let rooms: Vec<(String, String)> =
             self.rooms.iter().map(|(name, room)| (name.to_string(), room.topic.clone())).collect();
+        let mut inside: BTreeMap<String, u32> = BTreeMap::new();
+        for (_, record) in self.roster.iter().filter(|(_, record)| record.is_here()) {
+            for room in &record.rooms {
+                *inside.entry(room.clone()).or_default() += 1;
+            }
+        }
         for (name, topic) in &rooms {
-            let inside = |record: &super::roster::Record| {
-                record.is_here() && record.rooms.binary_search(name).is_ok()
-            };
-            let users = self.roster.iter().filter(|(_, record)| inside(record)).count() as u32;
+            let users = inside.get(name).copied().unwrap_or(0);
             let scope = self.archive.find_scope(&Scope::Room(name));
             let entries = scope.map_or(0, |scope| self.archive.scope_rows(scope));
             let info = RoomInfo { room: name, users, entries, topic };
@@ -384,7 +387,7 @@ impl ChatServer {
         ask: &chat::AskHistory<'_>,
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
-        let session = self.attached(id)?.session;
+        let session = self.may_ask(id)?.session;
         let scope = match ask.scope {
             Scope::Room(room) => {
                 let room = names::room(room)?;
@@ -406,8 +409,27 @@ impl ChatServer {
         let entries: Vec<EntryId> = scope
             .map(|scope| self.archive.page(scope, from, count as usize).collect())
             .unwrap_or_default();
-        self.send_pages(id, ask.request, total, &entries, out);
+        let entries = self.that_fit_an_answer(&entries, ask.from == 0);
+        self.send_pages(id, ask.request, total, entries, out);
         Ok(())
+    }
+
+    /// The first of `entries`, or the last, that fit a queue; one at the least.
+    fn that_fit_an_answer<'e>(&self, entries: &'e [EntryId], last: bool) -> &'e [EntryId] {
+        let bytes_max = self.limits().queue_bytes_max as usize;
+        let mut bytes = 0;
+        let mut fits = |id: &&EntryId| {
+            let first = bytes == 0;
+            bytes += entry_bytes_max(&self.archive.entry(**id, self.final_clock));
+            first || bytes <= bytes_max
+        };
+        if last {
+            let count = entries.iter().rev().take_while(|id| fits(id)).count();
+            &entries[entries.len() - count..]
+        } else {
+            let count = entries.iter().take_while(|id| fits(id)).count();
+            &entries[..count]
+        }
     }
 
     /// Sends entries as an answer, in as many frames as they need.
@@ -507,6 +529,8 @@ impl ChatServer {
         }
         search.started = true;
         if whole {
+            // A search takes its time: what it found can be trimmed meanwhile.
+            search.found.retain(|row| self.archive.contains(*row));
             self.send_pages(id, search.request, search.found.len() as u64, &search.found, out);
             return false;
         }

@@ -21,7 +21,7 @@ use crate::hash;
 use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ScopeRef, SessionId};
 use crate::names::{self, COMMON_ROOM};
 use crate::outbox::Outbox;
-use crate::time::Time;
+use crate::time::{SECOND_US, Time};
 use crate::wire::chat::{self, Attach, Intent, Redirect, Return, Returned, Want};
 use crate::wire::entry::{OriginDef, Scope};
 use crate::wire::hello::{Bye, Hello, Ping, Pong, Role, Transport, Welcome};
@@ -30,6 +30,8 @@ use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
 /// How many redirects a newcomer may have behind it before it is taken beyond the limit.
 const HOPS_MAX: u8 = 4;
+/// How long a client may take to hand back what it has, in all.
+const RETURN_US_MAX: u64 = 60 * SECOND_US;
 /// What a client is told to wait when all servers are full, in milliseconds.
 const FULL_RETRY_MS: u32 = 2_000;
 
@@ -163,7 +165,8 @@ impl ChatServer {
             self.send(id, &chat::Failed { request: 0, say: false, reason, detail: "" }, out);
             return Ok(None);
         }
-        if attach.rooms.len() > self.limits().rooms_per_session_max as usize {
+        let rooms_max = self.limits().rooms_per_session_max as usize;
+        if attach.rooms.len().max(attach.partial.len()) > rooms_max {
             return Err(Reason::TooManyRooms);
         }
         let mut rooms = Vec::from([COMMON_ROOM.to_string()]);
@@ -177,7 +180,7 @@ impl ChatServer {
             if reset { Vec::new() } else { attach.seen.iter().collect() };
         seen.sort_unstable();
         seen.dedup_by_key(|(origin, _)| *origin);
-        let partial = attach
+        let mut partial: Vec<(String, Vec<(Origin, u64)>)> = attach
             .partial
             .iter()
             .filter(|_| !reset)
@@ -185,6 +188,8 @@ impl ChatServer {
                 Some((names::room(partial.room).ok()?, partial.seen.iter().collect()))
             })
             .collect();
+        partial.sort_unstable();
+        partial.dedup_by(|a, b| a.0 == b.0);
         Ok(Some(Request {
             session,
             process: attach.process.0,
@@ -314,7 +319,7 @@ impl ChatServer {
             let deadline = now + self.limits().resume_us_max;
             self.send(id, &Want { ranges: Seq::new(&lacking) }, out);
             if let Some(client) = self.client_mut(id) {
-                *client = Client::Returning(request, deadline);
+                *client = Client::Returning(request, deadline, now + RETURN_US_MAX);
             }
         }
     }
@@ -326,8 +331,11 @@ impl ChatServer {
         back: &Return<'_>,
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
-        match self.client_ref(id) {
-            Some(Client::Returning(..)) => {
+        let wait = self.limits().resume_us_max;
+        match self.client_mut(id) {
+            Some(Client::Returning(_, deadline, latest)) => {
+                // A slow link may need longer for all than anybody waits for one.
+                *deadline = (now + wait).min(*latest);
                 self.take_back(now, &back.entry, back.tag, out);
                 Ok(())
             }
@@ -358,7 +366,7 @@ impl ChatServer {
         waiting.retain(|id| {
             match self.client_ref(*id) {
                 Some(Client::Awaiting(..)) => self.go_on_attaching(now, *id, out),
-                Some(Client::Returning(_, deadline)) if now >= *deadline => {
+                Some(Client::Returning(_, deadline, _)) if now >= *deadline => {
                     self.close(*id, Reason::HelloTimeout, out);
                 }
                 _ => {}
@@ -375,8 +383,8 @@ impl ChatServer {
             self.close(old, Reason::Superseded, out);
         }
         let known = self.roster.get(request.session);
-        let attachment =
-            known.map_or(request.attachment, |known| request.attachment.max(known.attachment + 1));
+        let above = known.map_or(0, |known| known.attachment.saturating_add(1));
+        let attachment = request.attachment.max(above);
         self.stats.resumed += u64::from(known.is_some_and(Record::is_here));
         for room in &request.rooms {
             let made = self.clock.wall(now);
@@ -553,7 +561,7 @@ impl ChatServer {
         match core::mem::replace(client, Client::Idle) {
             Client::Claiming(request)
             | Client::Awaiting(request, _)
-            | Client::Returning(request, _) => Some(request),
+            | Client::Returning(request, ..) => Some(request),
             other => {
                 *client = other;
                 None

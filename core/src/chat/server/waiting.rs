@@ -80,6 +80,13 @@ impl Waiting {
         Some(held)
     }
 
+    /// Drops what waits of `origin` up to a number.
+    pub(super) fn drop_through(&mut self, origin: OriginRef, number: u64) {
+        while self.first(origin).is_some_and(|first| first.number <= number) {
+            self.take_first(origin);
+        }
+    }
+
     /// The origins of which something waits, after `origin`.
     pub(super) fn next_origin(&self, after: Option<OriginRef>) -> Option<OriginRef> {
         use core::ops::Bound::{Excluded, Unbounded};

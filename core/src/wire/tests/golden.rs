@@ -64,6 +64,9 @@ const RECORDS: [peer::MemberRecord<'static>; 1] = [peer::MemberRecord {
     version: 2,
 }];
 
+const RANGES: [peer::MessageRange; 1] =
+    [peer::MessageRange { author: BY_ADA, from: 1, through: 299, clock: NEW_YEAR }];
+
 /// Holds values against the examples of their section, in their order.
 macro_rules! hold {
     ($held:ident: $($module:ident::$name:ident $fields:tt),* $(,)?) => {$(
@@ -326,6 +329,18 @@ fn hold_linking(held: &mut Vec<&'static str>) {
         },
         peer::Pull { origin: THERE, from: 299, to: 300 },
         peer::Linked { reserved: 0 },
+        peer::Floor {
+            origin: THERE,
+            number: 300,
+            rolling: TAG,
+            clock: NEW_YEAR,
+            rows: Seq::new(&[(Scope::Room("#all"), 250), (Scope::talk(ADA, BOB, ""), 49)]),
+        },
+        peer::FloorAuthors {
+            more: false,
+            forgot: false,
+            counted: Seq::new(&RANGES),
+        },
     );
 }
 

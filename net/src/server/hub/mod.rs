@@ -40,6 +40,11 @@ use refusal::{Refusals, bye, refuse};
 mod effects;
 mod links;
 mod refusal;
+#[cfg(test)]
+mod testing;
+
+#[cfg(test)]
+pub(crate) use testing::testing;
 
 /// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,6 +116,8 @@ impl<N: Node> Hub<N> {
             self.input(now, Input::Wall(wall()));
             self.round(now);
             if self.ended.is_none() {
+                // What is persisted by now can be told and acknowledged in the same round.
+                self.commit(now);
                 self.node.handle_timeout(now, &mut self.outbox);
                 self.drain();
                 self.commit(now);
@@ -385,68 +392,3 @@ const BATCH_BYTES: usize = 512 << 10;
 /// What it handles of reports, and of new connections.
 const REPORTS: usize = 1_024;
 const ACCEPTED: usize = 32;
-
-#[cfg(test)]
-pub(crate) use testing::testing;
-
-/// A hub without threads around it.
-#[cfg(test)]
-mod testing {
-    use super::*;
-    use crate::server::acceptor::Acceptor;
-    use crate::server::keeper::Keeper;
-    use crate::server::storage::MemoryStorage;
-    use cordee_core::chat::server::Config;
-
-    /// A hub that is driven by the test.
-    pub(crate) fn testing<N: Node>(inbox: &Arc<Inbox>, node: impl FnOnce(Config) -> N) -> Hub<N> {
-        let listen = crate::socket::listen("127.0.0.1:0".parse().expect("an address"));
-        let listener = listen.expect("a free port");
-        let acceptor = Acceptor::new(listener, Arc::clone(inbox), Log::none());
-        let from = "127.0.0.1".parse().expect("an address");
-        let (_, keeper) = Keeper::new(Arc::clone(inbox), Log::none(), from);
-        let limits = Limits::default();
-        let parts = Parts {
-            clock: Clock::start(),
-            inbox: Arc::clone(inbox),
-            pumps: vec![Arc::new(Mailbox::new().expect("descriptors"))],
-            keeper,
-            acceptor: acceptor.expect("descriptors").stopper(),
-            storage: Box::new(MemoryStorage::default()),
-            on_crash: OnCrash::End,
-            limits: limits.clone(),
-            log: Log::none(),
-        };
-        let config = Config {
-            cluster: "test".to_owned(),
-            advertise: "127.0.0.1:1".to_owned(),
-            peers: Vec::new(),
-            copies: 1,
-            allow_kill: false,
-            pid: 1,
-            incarnation: 1,
-            entropy: [0; 64],
-            wall: wall(),
-            limits,
-        };
-        Hub::new(node(config), parts)
-    }
-
-    impl<N: Node> Hub<N> {
-        /// A new connection that nobody is at the other end of.
-        pub(crate) fn connected(&mut self) -> ConnId {
-            let domain = socket2::Domain::IPV4;
-            let socket = Socket::new(domain, socket2::Type::STREAM, None).expect("a descriptor");
-            let address = "127.0.0.1:1".parse().expect("an address");
-            let source = Source { address: 1, loopback: true };
-            let conn = self.node.accept(Time::ZERO, source, &mut self.outbox).expect("room");
-            self.link(conn, socket, address, false);
-            conn
-        }
-
-        pub(crate) fn one_round(&mut self) {
-            self.parts.inbox.take(&mut self.taken, None);
-            self.round(Time::ZERO);
-        }
-    }
-}

@@ -224,11 +224,8 @@ impl Connection {
     /// dropped.
     pub(super) fn lagged(&mut self, ring: &Ring) -> Option<Vec<(OriginRef, u64)>> {
         let follow = self.follow.as_mut()?;
-        if follow.chunk >= ring.first() {
-            return None;
-        }
         if follow.cursor.position() >= ring.start() {
-            follow.chunk = ring.first();
+            follow.chunk = follow.chunk.max(ring.first());
             return None;
         }
         let passed = follow.cursor.passed().collect();
@@ -297,10 +294,6 @@ impl Connection {
             if chunk.end() <= cursor.position() {
                 *number += 1;
                 continue;
-            }
-            if cursor.position() < chunk.first() {
-                // Never: the hub is told of a cursor that lags before its turn.
-                return false;
             }
             let stop = self.positioned.front().map_or(Position(u64::MAX), |next| next.at);
             if let Some(range) = cursor.advance(chunk, self.turn_bytes, stop) {

@@ -221,7 +221,11 @@ fn one_who_ends_its_side_still_gets_its_answers() {
 
 #[test]
 fn who_is_refused_or_displaced_is_told_why() {
-    let rig = Rig::with(|config| config.limits.connections_max = 1, |_| ());
+    let few = |config: &mut ServerConfig| {
+        config.limits.connections_max = 1;
+        config.limits.connections_reserved = 0;
+    };
+    let rig = Rig::with(few, |_| ());
     let mut first = rig.connect();
     rig.accepted(1);
     let mut second = rig.connect();

@@ -86,6 +86,19 @@ fn answers_in_parts_are_put_together() {
 }
 
 #[test]
+fn questions_that_a_server_takes_one_at_a_time_wait_for_each_other() {
+    let (mut rig, link) = Rig::attached();
+    for (words, reference) in [("x", 1), ("y", 2)] {
+        rig.command(Command::Search { words: words.into(), reference });
+    }
+    rig.command(Command::Status { reference: 3 });
+    assert_eq!(rig.take_sent(link), ["search? x", "status?"]);
+    let reason = Reason::Busy;
+    rig.feed(link, &Failed { request: 1, say: false, reason, detail: "" });
+    assert_eq!(rig.take_sent(link), ["search? y"]);
+}
+
+#[test]
 fn a_half_answered_question_is_asked_anew_of_the_next_server() {
     let (mut rig, link, standby) = Rig::with_standby();
     rig.command(Command::Search { words: "x".into(), reference: 9 });

@@ -138,16 +138,7 @@ impl Rig {
         assert_eq!(dialled, address);
         self.input(Input::Opened { link });
         assert_eq!(self.take_sent(link), ["hello test"]);
-        let welcome = Welcome {
-            minor: 0,
-            server: server_at(address),
-            origin: origin_of(address),
-            cluster_id: Tag([1; 16]),
-            address,
-            body_bytes_max: 8_192,
-            ping_ms: 500,
-        };
-        self.feed(link, &welcome);
+        self.feed(link, &welcome(address));
         link
     }
 
@@ -442,6 +433,18 @@ fn event_as_text(event: &Event, out: &Outbox<Effect>) -> String {
             let left: Vec<String> = left.map(|(reference, _)| reference.to_string()).collect();
             format!("closed {} [{}]", why.map_or("", Reason::word), left.join(" "))
         }
+    }
+}
+
+fn welcome(address: &str) -> Welcome<'_> {
+    Welcome {
+        minor: 0,
+        server: server_at(address),
+        origin: origin_of(address),
+        cluster_id: Tag([1; 16]),
+        address,
+        body_bytes_max: 8_192,
+        ping_ms: 500,
     }
 }
 
