@@ -723,9 +723,8 @@ impl World {
         let at = seat.attached_at();
         let node = at.and_then(|at| self.nodes.iter().position(|n| n.setup.address == at));
         let archive = node.and_then(|node| self.nodes[node].machine()).map(|m| m.archive());
-        let shared = self.options.shared_key;
-        let has = |key: &(AuthorId, u64)| {
-            shared || archive.is_none_or(|archive| archive.has_row(&key.0, key.1))
+        let has = |(author, number): &(AuthorId, u64)| {
+            archive.is_none_or(|archive| archive.has_row(author, *number))
         };
         self.history.look(client, seat.author(), &seat.shown, &seat.happened, has);
     }
