@@ -14,8 +14,8 @@ use crate::ids::{AuthorId, Clock};
 pub(super) const HOLE: Id = Id::MAX;
 
 /// Stands for a message that is counted below an adopted floor, above one of its author that is
-/// not. Any id would do: whoever looks for the row finds that it is none of this message.
-const GONE: Id = 0;
+/// not. No entry has this id or a greater one.
+pub(super) const GONE: Id = HOLE - 1;
 
 /// How many messages of an author may be lost in a row: what comes after is not believed.
 pub(super) const GAP_MAX: u64 = 1 << 16;
