@@ -158,7 +158,6 @@ pub struct Client {
     next_ping: Time,
     now: Time,
     request: u64,
-    high: BTreeMap<(String, AuthorId), u64>,
     /// What it holds, by scope.
     rows: BTreeMap<String, BTreeSet<(AuthorId, u64)>>,
     roster: BTreeMap<SessionId, (String, BTreeSet<String>)>,
@@ -223,7 +222,6 @@ impl Client {
             next_ping: Time::ZERO,
             now: Time::ZERO,
             request: 0,
-            high: BTreeMap::new(),
             rows: BTreeMap::new(),
             roster: BTreeMap::new(),
             shown: Vec::new(),
@@ -342,6 +340,14 @@ impl Client {
         story
     }
 
+    /// Messages that it could hand back.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (AuthorId, u64)> {
+        self.held.values().map(|(_, bytes, _)| {
+            let entry = Portable::take(&mut Reader::new(bytes)).expect("kept as it was built");
+            (entry.author, entry.author_number)
+        })
+    }
+
     pub(crate) fn say(&mut self, scope: &str, body: &str) -> u64 {
         self.last_number += 1;
         let told = &mut self.told;
@@ -389,7 +395,6 @@ impl Client {
         self.told.clear();
         self.partial.clear();
         self.held.clear();
-        self.high.clear();
         self.rows.clear();
         self.shown.clear();
         let server = self.server.clone();
@@ -629,7 +634,6 @@ impl Client {
                 self.partial.remove(&room);
                 self.rows.remove(&room);
                 *self.stays.entry(room.clone()).or_default() += 1;
-                self.high.retain(|(scope, _), _| *scope != room);
                 self.tell(Happened::Left(room));
             }
             chat::Status::KIND => {
@@ -811,12 +815,10 @@ impl Client {
             self.settle();
         }
         assert!(entry.flags & flags::COPY == 0, "{}: a client is sent rows only", self.name);
-        let high = self.high.entry((scope.clone(), entry.author)).or_default();
-        if entry.author_number <= *high {
+        let row = (entry.author, entry.author_number);
+        if !self.rows.entry(scope.clone()).or_default().insert(row) {
             return;
         }
-        *high = entry.author_number;
-        self.rows.entry(scope.clone()).or_default().insert((entry.author, entry.author_number));
         let stay = self.stays.get(&scope).copied().unwrap_or(0);
         self.shown.push(Shown {
             author: entry.author,

@@ -8,13 +8,17 @@ use cordee_core::wire::{Field, Reader};
 
 use crate::client::{Happened, Shown};
 
+/// A message: who wrote it, and the author's number.
+type Key = (AuthorId, u64);
+
 /// A message as its client said it.
 #[derive(Clone, Debug)]
 struct Said {
     scope: String,
     body: String,
-    /// Per author, the highest number in the common room that its client had shown.
-    after: BTreeMap<AuthorId, u64>,
+    /// What its client had been shown in the common room, the last of each author, and what it
+    /// had said there before.
+    after: Vec<Key>,
     acknowledged: bool,
 }
 
@@ -26,13 +30,17 @@ pub(crate) type Start = (usize, u64);
 pub struct History {
     /// The bytes of each entry: one and the same on every server, for ever.
     entries: BTreeMap<(Origin, u64), Vec<u8>>,
+    /// How many entries there are of a message: more than one when it was handed back, or when
+    /// two servers took it in.
+    copies: BTreeMap<Key, usize>,
     /// The highest number stored of an origin by a start of a server.
     stored: BTreeMap<(Start, Origin), u64>,
-    said: BTreeMap<(AuthorId, u64), Said>,
+    said: BTreeMap<Key, Said>,
     /// Which living starts of servers hold a message.
-    holders: BTreeMap<(AuthorId, u64), BTreeSet<Start>>,
-    /// Messages that every server that held them has lost.
-    wiped: BTreeSet<(AuthorId, u64)>,
+    holders: BTreeMap<Key, BTreeSet<Start>>,
+    /// Messages that every server that held them has lost, and those for which that was ever so.
+    wiped: BTreeSet<Key>,
+    ever_wiped: BTreeSet<Key>,
     clients: BTreeMap<usize, Seen>,
 }
 
@@ -41,15 +49,13 @@ pub struct History {
 struct Seen {
     shown: usize,
     happened: usize,
-    /// Highest number shown in the common room, by author.
-    high: BTreeMap<AuthorId, u64>,
-    /// The same, as far as the cluster that it is in can know of it: one that lost what the client
-    /// had seen takes its messages as those of a newcomer.
+    /// Per author, the last shown in the common room, as far as the cluster that it is in can know
+    /// of it: one that lost what the client had seen takes its messages as those of a newcomer.
     context: BTreeMap<AuthorId, u64>,
-    /// What was shown in the common room comes after these.
-    required: BTreeMap<AuthorId, u64>,
-    /// Everything that was ever shown to it since it last forgot.
-    all: BTreeSet<(AuthorId, u64, u64)>,
+    /// What was shown in the common room comes after these; and which it was.
+    required: BTreeMap<Key, Key>,
+    /// Everything that was ever shown to it since it last forgot, with the stay in its room.
+    all: BTreeSet<(Key, u64)>,
     /// Names that it was told have departed, and how often.
     departed: BTreeMap<String, u32>,
 }
@@ -64,7 +70,11 @@ impl History {
         scope: &str,
         body: &str,
     ) {
-        let after = self.clients.entry(client).or_default().context.clone();
+        let context = &self.clients.entry(client).or_default().context;
+        let mut after: Vec<Key> = context.iter().map(|(author, n)| (*author, *n)).collect();
+        let before = self.said.range((author, 0)..(author, number)).rev();
+        let before = before.map(|(key, said)| (*key, &said.scope));
+        after.extend(before.filter(|(_, scope)| *scope == "#all").map(|(key, _)| key).next());
         let (scope, body) = (scope.to_owned(), body.to_owned());
         let said = Said { scope, body, after, acknowledged: false };
         let before = self.said.insert((author, number), said);
@@ -77,14 +87,19 @@ impl History {
         let entry = Portable::take(from).expect("what is stored can be read");
         Tag::take(from).expect("with its tag");
         assert!(from.rest().is_empty());
-        let known = self.entries.entry((entry.origin, entry.number));
-        let known = known.or_insert_with(|| bytes.to_vec());
-        assert_eq!(known, bytes, "a fork: {:?} {} is two things", entry.origin, entry.number);
+        let key = (entry.author, entry.author_number);
+        let place = (entry.origin, entry.number);
+        match self.entries.get(&place) {
+            Some(known) => assert_eq!(known, bytes, "a fork: {place:?} is two things"),
+            None => {
+                self.entries.insert(place, bytes.to_vec());
+                *self.copies.entry(key).or_default() += 1;
+            }
+        }
         let stored = self.stored.entry((start, entry.origin)).or_default();
         let follows = entry.number == *stored + 1 || trims && entry.number > *stored;
         assert!(follows, "{start:?} stores {:?} without a gap", entry.origin);
         *stored = entry.number;
-        let key = (entry.author, entry.author_number);
         self.holders.entry(key).or_default().insert(start);
         self.wiped.remove(&key);
         let said = self.said.get(&key).unwrap_or_else(|| panic!("nobody said {entry:?}"));
@@ -96,6 +111,7 @@ impl History {
         for (key, holders) in &mut self.holders {
             if holders.remove(&start) && holders.is_empty() {
                 self.wiped.insert(*key);
+                self.ever_wiped.insert(*key);
             }
         }
     }
@@ -107,54 +123,23 @@ impl History {
         *seen = Seen { happened, ..Seen::default() };
     }
 
-    /// A client was shown more, or more happened to it.
+    /// A client was shown more, or more happened to it. `has` says what the server that it is
+    /// attached to knows.
     pub(crate) fn look(
         &mut self,
         client: usize,
         author: Option<AuthorId>,
         shown: &[Shown],
         happened: &[Happened],
+        has: impl Fn(&Key) -> bool,
     ) {
         let seen = self.clients.entry(client).or_default();
-        for shown in &shown[seen.shown..] {
-            let key = (shown.author, shown.number);
-            let said = self.said.get(&key);
-            let said = said.unwrap_or_else(|| panic!("shown, and never said: {shown:?}"));
-            assert_eq!((&said.body, &said.scope), (&shown.body, &shown.scope), "as it was said");
-            assert!(
-                seen.all.insert((key.0, key.1, shown.stay)),
-                "client {client}: shown twice: {shown:?}"
-            );
-            if shown.scope != "#all" {
-                continue;
-            }
-            let required = seen.required.get(&shown.author).copied().unwrap_or(0);
-            assert!(
-                shown.number > required,
-                "client {client}: {shown:?} was shown after an answer to it"
-            );
-            let high = seen.high.entry(shown.author).or_default();
-            assert!(shown.number > *high, "client {client}: out of its author's order: {shown:?}");
-            *high = shown.number;
-            seen.context.insert(shown.author, shown.number);
-            for (author, number) in &said.after {
-                let required = seen.required.entry(*author).or_default();
-                *required = (*required).max(*number);
-            }
-        }
-        // What an author could have lost in the meantime is no answer's question any more.
-        for (author, required) in &mut seen.required {
-            let high = seen.high.get(author).copied().unwrap_or(0);
-            let entries = (high + 1..=*required).map(|number| (*author, number));
-            let lacking = entries
-                .filter(|key| self.said.get(key).is_some_and(|said| said.scope == "#all"))
-                .filter(|key| !self.wiped.contains(key))
-                .count();
-            if lacking == 0 {
-                *required = high.min(*required);
-            }
-        }
+        let news = &shown[seen.shown..];
         seen.shown = shown.len();
+        for shown in news {
+            self.on_shown(client, shown);
+        }
+        let seen = self.clients.entry(client).or_default();
         for happened in &happened[seen.happened..] {
             match happened {
                 Happened::Acked(number, ..) => {
@@ -162,13 +147,18 @@ impl History {
                     let said = self.said.get_mut(&key).expect("only what was said");
                     said.acknowledged = true;
                 }
+                // What was lost, and is held by everybody as far as the client was told, or cannot
+                // be verified, is not handed back.
+                Happened::Attached(..) => {
+                    seen.context.retain(|author, number| has(&(*author, *number)));
+                }
                 Happened::NumberedAnew(again) => {
                     seen.context.clear();
                     for (number, scope, body) in again {
                         let key = (author.expect("attached"), *number);
-                        let after = BTreeMap::new();
                         let (scope, body) = (scope.clone(), body.clone());
-                        self.said.insert(key, Said { scope, body, after, acknowledged: false });
+                        let said = Said { scope, body, after: Vec::new(), acknowledged: false };
+                        self.said.insert(key, said);
                     }
                 }
                 Happened::Refused(number, _) => {
@@ -186,6 +176,31 @@ impl History {
             }
         }
         seen.happened = happened.len();
+    }
+
+    fn on_shown(&mut self, client: usize, shown: &Shown) {
+        let key = (shown.author, shown.number);
+        let said = self.said.get(&key);
+        let said = said.unwrap_or_else(|| panic!("shown, and never said: {shown:?}"));
+        assert_eq!((&said.body, &said.scope), (&shown.body, &shown.scope), "as it was said");
+        let seen = self.clients.entry(client).or_default();
+        assert!(seen.all.insert((key, shown.stay)), "client {client}: shown twice: {shown:?}");
+        if shown.scope != "#all" {
+            return;
+        }
+        if let Some(answer) = seen.required.get(&key) {
+            assert!(
+                self.ever_wiped.contains(&key),
+                "client {client}: {shown:?} was shown after an answer to it, {answer:?}"
+            );
+        }
+        let last = seen.context.entry(shown.author).or_default();
+        *last = shown.number.max(*last);
+        // What was handed back comes after what its new server knew then.
+        if self.copies.get(&key).is_none_or(|copies| *copies < 2) {
+            let lacking = said.after.iter().filter(|after| !seen.all.contains(&(**after, 0)));
+            seen.required.extend(lacking.map(|after| (*after, key)));
+        }
     }
 
     /// Messages that were acknowledged and that some server kept all the time.

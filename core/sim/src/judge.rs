@@ -106,6 +106,12 @@ impl World {
             "{name} holds {lacking} that no server has, {} were lost",
             self.history.wiped()
         );
+        for (author, number) in seat.kept().filter(|_| self.options.shared_key) {
+            assert!(
+                archive.has_row(&author, number),
+                "{name} could hand {author:?} {number} back, which s{node} lacks"
+            );
+        }
         let status = seat.happened.iter().rev().find_map(|happened| match happened {
             Happened::Status(ma, mt) => Some((*ma, *mt)),
             _ => None,

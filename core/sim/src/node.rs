@@ -26,6 +26,8 @@ pub struct Setup {
     pub allow_kill: bool,
     /// How far its wall clock is ahead, in microseconds.
     pub ahead_us: u64,
+    /// Whether its key for tags is the one of all others.
+    pub shared_key: bool,
     /// What bounds it.
     pub limits: Limits,
 }
@@ -108,6 +110,9 @@ impl Node {
         for (at, chunk) in entropy.chunks_mut(8).enumerate() {
             let bits = draw.bits("entropy", &[index, self.starts, at as u64]);
             chunk.copy_from_slice(&bits.to_be_bytes());
+        }
+        if self.setup.shared_key {
+            entropy[32..].fill(7);
         }
         let config = Config {
             cluster: cluster.to_owned(),

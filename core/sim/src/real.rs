@@ -427,8 +427,14 @@ impl World {
     }
 
     fn look_at_real(&mut self, real: usize) {
-        let Real { author, shown, happened, .. } = &self.reals[real];
-        self.history.look(REAL + real, Some(*author), shown, happened);
+        let Real { author, shown, happened, server, .. } = &self.reals[real];
+        let at = server.as_deref();
+        let node = at.and_then(|at| self.nodes.iter().position(|n| n.setup.address == at));
+        let archive = node.and_then(|node| self.nodes[node].machine()).map(|m| m.archive());
+        let has = |(author, number): &(AuthorId, u64)| {
+            archive.is_none_or(|archive| archive.has_row(author, *number))
+        };
+        self.history.look(REAL + real, Some(*author), shown, happened, has);
     }
 }
 

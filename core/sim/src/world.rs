@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use cordee_core::chat::client::LinkId;
 use cordee_core::chat::server::DialId;
-use cordee_core::ids::{ConnId, SessionId};
+use cordee_core::ids::{AuthorId, ConnId, SessionId};
 use cordee_core::time::{MILLI_US, SECOND_US, Time};
 use cordee_core::wire::chat;
 use cordee_core::wire::entry::Scope;
@@ -37,6 +37,9 @@ pub struct Options {
     pub allow_kill: bool,
     /// Whether all connections come from the same machine.
     pub loopback: bool,
+    /// Whether all servers draw the same key for tags, as if it came from a secret. Otherwise a
+    /// server that starts alone does not know what others accepted.
+    pub shared_key: bool,
     /// What bounds the servers.
     pub limits: Limits,
 }
@@ -52,6 +55,7 @@ impl Default for Options {
             copies: 2,
             allow_kill: false,
             loopback: true,
+            shared_key: true,
             limits: Limits::default(),
         }
     }
@@ -237,6 +241,7 @@ impl World {
                     copies: options.copies,
                     allow_kill: options.allow_kill,
                     ahead_us: 0,
+                    shared_key: options.shared_key,
                     limits: options.limits.clone(),
                 })
             })
@@ -715,7 +720,13 @@ impl World {
 
     fn look(&mut self, client: usize) {
         let seat = &self.seats[client].client;
-        self.history.look(client, seat.author(), &seat.shown, &seat.happened);
+        let at = seat.attached_at();
+        let node = at.and_then(|at| self.nodes.iter().position(|n| n.setup.address == at));
+        let archive = node.and_then(|node| self.nodes[node].machine()).map(|m| m.archive());
+        let has = |(author, number): &(AuthorId, u64)| {
+            archive.is_none_or(|archive| archive.has_row(author, *number))
+        };
+        self.history.look(client, seat.author(), &seat.shown, &seat.happened, has);
     }
 
     // Connections of a script.

@@ -8,8 +8,16 @@ const CLIENTS: usize = 6;
 /// One run: five servers, talk, and faults of the kinds that this seed switched on.
 fn run(seed: u64) {
     let servers = 2 + (cordee_sim::Draw::new(seed).below("servers", &[], 4) as usize);
-    let mut world = World::new(seed, Options { servers, ..Options::default() });
-    let draw = world.draw();
+    let draw = cordee_sim::Draw::new(seed);
+    let options = Options {
+        servers,
+        shared_key: draw.chance("shared key", &[], 70),
+        copies: 1 + draw.below("copies", &[], 3) as u8,
+        latency_us: (100, [200, 2_000, 40_000][draw.below("jitter", &[], 3) as usize]),
+        persist_us: (20, [200, 20_000][draw.below("persist", &[], 2) as usize]),
+        ..Options::default()
+    };
+    let mut world = World::new(seed, options);
     let kinds: Vec<u64> = (0..6).filter(|kind| draw.chance("kind", &[*kind], 50)).collect();
     println!("seed {seed}: {servers} servers, kinds of fault {kinds:?}");
     let habits: Vec<u64> = (0..6).filter(|habit| draw.chance("habit", &[*habit], 50)).collect();

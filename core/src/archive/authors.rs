@@ -13,8 +13,8 @@ use crate::ids::{AuthorId, Clock};
 /// No entry has this id.
 pub(super) const HOLE: Id = Id::MAX;
 
-/// Stands for a message that is counted below a floor: it was shown, and is not in memory. No entry
-/// has this id either.
+/// Stands for a message that is counted below an adopted floor, above one of its author that is
+/// not. No entry has this id or a greater one.
 pub(super) const GONE: Id = HOLE - 1;
 
 /// How many messages of an author may be lost in a row: what comes after is not believed.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::EntryId;
-use super::authors::{GONE, HOLE};
+use super::authors::GONE;
 use super::pool::Id;
 use crate::framing::FRAME_BYTES_MAX;
 use crate::ids::{Clock, OriginRef, ScopeRef};
@@ -126,7 +126,7 @@ impl Store {
         encode(chunk);
         record.offset = offset as u32;
         record.bytes = u16::try_from(chunk.len() - offset).expect("an entry that fits a frame");
-        while matches!(self.ids.end as Id, HOLE | GONE) {
+        while self.ids.end as Id >= GONE {
             self.push_record(Record { standing: Standing::Void, bytes: 0, ..record });
         }
         self.push_record(record)
