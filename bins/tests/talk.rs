@@ -135,9 +135,9 @@ fn leaving_a_room_and_the_cluster_is_seen_by_the_others() {
     let cluster = Cluster::start(&["--servers", "2"]);
     let mut ada = Client::start(&cluster.addresses[..1], "ada");
     let mut bob = Client::start(&cluster.addresses[1..], "bob");
-    for who in [&mut ada, &mut bob] {
-        who.send(&json!({"join": "#ops"}));
-    }
+    ada.send(&json!({"join": "#ops"}));
+    ada.wait("to be in #ops", |event| is(event, "arrived") && event["room"] == "#ops");
+    bob.send(&json!({"join": "#ops"}));
     ada.wait("bob in #ops", |event| {
         is(event, "arrived") && event["room"] == "#ops" && event["name"] == "bob"
     });

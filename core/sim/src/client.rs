@@ -60,6 +60,8 @@ pub struct Shown {
     pub replay: bool,
     /// Whether it is its own.
     pub own: bool,
+    /// How often its room was joined anew until then.
+    pub stay: u64,
 }
 
 /// What else happened to a client.
@@ -142,12 +144,15 @@ pub struct Client {
     told: BTreeMap<Origin, u64>,
     partial: BTreeMap<String, BTreeMap<Origin, u64>>,
     rooms: BTreeSet<String>,
+    leaving: BTreeSet<String>,
+    stays: BTreeMap<String, u64>,
     held: BTreeMap<(Origin, u64), (u64, Vec<u8>, Tag)>,
     stable: BTreeMap<Origin, u64>,
     queue: VecDeque<Own>,
     last_number: u64,
-    own_seen: u64,
     has: u64,
+    said_before: u64,
+    stale: u64,
     caught_up: bool,
     heard: Time,
     next_ping: Time,
@@ -204,12 +209,15 @@ impl Client {
             told: BTreeMap::new(),
             partial: BTreeMap::new(),
             rooms: BTreeSet::from(["#all".to_owned()]),
+            leaving: BTreeSet::new(),
+            stays: BTreeMap::new(),
             held: BTreeMap::new(),
             stable: BTreeMap::new(),
             queue: VecDeque::new(),
             last_number: 0,
-            own_seen: 0,
             has: 0,
+            said_before: 0,
+            stale: 0,
             caught_up: false,
             heard: Time::ZERO,
             next_ping: Time::ZERO,
@@ -294,6 +302,12 @@ impl Client {
         &self.rooms
     }
 
+    /// The rooms in which it can say something: it is in them and is not leaving.
+    #[must_use]
+    pub fn speakable(&self) -> BTreeSet<String> {
+        self.rooms.difference(&self.leaving).cloned().collect()
+    }
+
     /// Who is there as far as it was told, sorted by name.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -356,6 +370,11 @@ impl Client {
         self.request
     }
 
+    pub(crate) fn leave(&mut self, room: &str) {
+        self.leaving.insert(room.to_owned());
+        self.request(|request| chat::Leave { request, room });
+    }
+
     pub(crate) fn put<'a, M: Message<'a>>(&mut self, message: &M) {
         let mut bytes = Vec::new();
         message.put_frame(&mut bytes);
@@ -373,7 +392,6 @@ impl Client {
         self.high.clear();
         self.rows.clear();
         self.shown.clear();
-        self.own_seen = 0;
         let server = self.server.clone();
         self.leave_connection();
         self.server = server;
@@ -485,6 +503,7 @@ impl Client {
     // Attaching.
 
     fn send_attach(&mut self) {
+        (self.said_before, self.stale) = (self.last_number, 0);
         self.attachment += 1;
         let rooms: Vec<String> = self.rooms.iter().cloned().collect();
         let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
@@ -505,7 +524,7 @@ impl Client {
             name: &name,
             reservation: Fixed64(self.reservation),
             hops: self.hops,
-            author_number: self.own_seen,
+            author_number: self.last_number,
             rooms: Seq::new(&rooms),
             seen: Seq::new(&seen),
             partial: Seq::new(&partial),
@@ -515,6 +534,7 @@ impl Client {
     }
 
     fn leave_connection(&mut self) {
+        self.leaving.clear();
         self.actions.push_back(Action::Close);
         self.caught_up = false;
     }
@@ -605,8 +625,10 @@ impl Client {
             chat::Left::KIND => {
                 let room = parse::<chat::Left<'_>>(payload).room.to_owned();
                 self.rooms.remove(&room);
+                self.leaving.remove(&room);
                 self.partial.remove(&room);
                 self.rows.remove(&room);
+                *self.stays.entry(room.clone()).or_default() += 1;
                 self.high.retain(|(scope, _), _| *scope != room);
                 self.tell(Happened::Left(room));
             }
@@ -694,7 +716,7 @@ impl Client {
             said.push((number, own.scope.clone(), own.body.clone()));
         }
         self.last_number = self.queue.len() as u64;
-        (self.own_seen, self.has) = (0, 0);
+        self.has = 0;
         self.tell(Happened::NumberedAnew(said));
         let server = self.server.clone();
         self.go_to(&server, 0);
@@ -712,24 +734,16 @@ impl Client {
             .after
             .iter()
             .filter(|(_, number)| *number > 0)
-            .filter_map(|(origin, number)| Some((reference(origin)?, *number)))
+            .map(|(origin, number)| {
+                let known = reference(origin);
+                (known.unwrap_or_else(|| panic!("{}: {origin:?} is unknown", self.name)), *number)
+            })
             .collect();
-        let scope = self.scope(&own.scope);
+        let scope = parse_scope(&own.scope);
         let say = chat::Say { number, scope, after: Seq::new(&after), body: &own.body };
         let mut bytes = Vec::new();
         say.put_frame(&mut bytes);
         self.actions.push_back(Action::Send(bytes));
-    }
-
-    fn scope<'a>(&self, scope: &'a str) -> Scope<'a> {
-        match scope.strip_prefix('@') {
-            None => Scope::Room(scope),
-            Some(pair) => {
-                let (low, high) = pair.split_once('-').expect("two sessions");
-                let id = |hex| SessionId(u64::from_str_radix(hex, 16).expect("a session"));
-                Scope::Talk { low: id(low), high: id(high), other: "" }
-            }
-        }
     }
 
     fn on_want(&mut self, want: &chat::Want<'_>) {
@@ -790,7 +804,6 @@ impl Client {
         self.keep(entry, origin, &after);
         let me = self.author();
         if Some(entry.author) == me {
-            self.own_seen = self.own_seen.max(entry.author_number);
             if let Some(own) = self.queue.iter_mut().find(|o| o.number == entry.author_number) {
                 assert_eq!(own.body, entry.body, "its own message as it said it");
                 own.seen = true;
@@ -804,6 +817,7 @@ impl Client {
         }
         *high = entry.author_number;
         self.rows.entry(scope.clone()).or_default().insert((entry.author, entry.author_number));
+        let stay = self.stays.get(&scope).copied().unwrap_or(0);
         self.shown.push(Shown {
             author: entry.author,
             number: entry.author_number,
@@ -812,6 +826,7 @@ impl Client {
             body: entry.body.to_owned(),
             replay,
             own: Some(entry.author) == me,
+            stay,
         });
     }
 
@@ -873,9 +888,37 @@ impl Client {
 
     fn on_failed(&mut self, failed: &chat::Failed<'_>) {
         if failed.say {
-            self.tell(Happened::Refused(failed.request, failed.reason));
+            self.on_refused(failed.request, failed.reason);
         } else {
             self.tell(Happened::Failed(failed.request, failed.reason));
+        }
+    }
+
+    /// A message is not taken: those after it get the numbers before theirs and are sent again.
+    fn on_refused(&mut self, number: u64, reason: Reason) {
+        if self.stale > 0 {
+            assert_eq!(
+                reason,
+                Reason::OutOfOrder,
+                "{}: {number} comes after a refused one",
+                self.name
+            );
+            self.stale -= 1;
+            return;
+        }
+        assert!(
+            number > self.said_before,
+            "{}: {number}, which others may have: {reason:?}",
+            self.name
+        );
+        let at = self.queue.iter().position(|own| own.number == number).expect("it was said");
+        self.queue.remove(at);
+        self.queue.iter_mut().filter(|own| own.number > number).for_each(|own| own.number -= 1);
+        self.stale = self.last_number - number;
+        self.last_number -= 1;
+        self.tell(Happened::Refused(number, reason));
+        for again in number..=self.last_number {
+            self.send_own(again);
         }
     }
 
@@ -1005,4 +1048,15 @@ pub(crate) fn scope_key(scope: &Scope<'_>) -> String {
 
 fn parse<'a, M: Message<'a>>(payload: &'a [u8]) -> M {
     M::parse(payload).expect("a server sends valid messages")
+}
+
+/// What [`scope_key`] gave.
+pub(crate) fn parse_scope(scope: &str) -> Scope<'_> {
+    match scope.strip_prefix('@').and_then(|pair| pair.split_once('-')) {
+        None => Scope::Room(scope),
+        Some((low, high)) => {
+            let id = |hex| SessionId(u64::from_str_radix(hex, 16).expect("a session"));
+            Scope::Talk { low: id(low), high: id(high), other: "" }
+        }
+    }
 }

@@ -43,10 +43,13 @@ struct Seen {
     happened: usize,
     /// Highest number shown in the common room, by author.
     high: BTreeMap<AuthorId, u64>,
+    /// The same, as far as the cluster that it is in can know of it: one that lost what the client
+    /// had seen takes its messages as those of a newcomer.
+    context: BTreeMap<AuthorId, u64>,
     /// What was shown in the common room comes after these.
     required: BTreeMap<AuthorId, u64>,
     /// Everything that was ever shown to it since it last forgot.
-    all: BTreeSet<(AuthorId, u64)>,
+    all: BTreeSet<(AuthorId, u64, u64)>,
     /// Names that it was told have departed, and how often.
     departed: BTreeMap<String, u32>,
 }
@@ -61,7 +64,7 @@ impl History {
         scope: &str,
         body: &str,
     ) {
-        let after = self.clients.entry(client).or_default().high.clone();
+        let after = self.clients.entry(client).or_default().context.clone();
         let (scope, body) = (scope.to_owned(), body.to_owned());
         let said = Said { scope, body, after, acknowledged: false };
         let before = self.said.insert((author, number), said);
@@ -118,7 +121,10 @@ impl History {
             let said = self.said.get(&key);
             let said = said.unwrap_or_else(|| panic!("shown, and never said: {shown:?}"));
             assert_eq!((&said.body, &said.scope), (&shown.body, &shown.scope), "as it was said");
-            assert!(seen.all.insert(key), "client {client}: shown twice: {shown:?}");
+            assert!(
+                seen.all.insert((key.0, key.1, shown.stay)),
+                "client {client}: shown twice: {shown:?}"
+            );
             if shown.scope != "#all" {
                 continue;
             }
@@ -130,6 +136,7 @@ impl History {
             let high = seen.high.entry(shown.author).or_default();
             assert!(shown.number > *high, "client {client}: out of its author's order: {shown:?}");
             *high = shown.number;
+            seen.context.insert(shown.author, shown.number);
             for (author, number) in &said.after {
                 let required = seen.required.entry(*author).or_default();
                 *required = (*required).max(*number);
@@ -156,11 +163,20 @@ impl History {
                     said.acknowledged = true;
                 }
                 Happened::NumberedAnew(again) => {
+                    seen.context.clear();
                     for (number, scope, body) in again {
                         let key = (author.expect("attached"), *number);
                         let after = BTreeMap::new();
                         let (scope, body) = (scope.clone(), body.clone());
                         self.said.insert(key, Said { scope, body, after, acknowledged: false });
+                    }
+                }
+                Happened::Refused(number, _) => {
+                    let author = author.expect("attached");
+                    self.said.remove(&(author, *number));
+                    for later in *number.. {
+                        let Some(said) = self.said.remove(&(author, later + 1)) else { break };
+                        self.said.insert((author, later), said);
                     }
                 }
                 Happened::Departed(name, room) if room.is_empty() => {

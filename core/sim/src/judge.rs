@@ -6,7 +6,7 @@ use cordee_core::archive::Archive;
 use cordee_core::ids::{AuthorId, Clock, Origin};
 use cordee_core::wire::entry::Scope;
 
-use crate::client::Happened;
+use crate::client::{Happened, parse_scope, scope_key};
 use crate::world::World;
 
 /// A row as it stands in a room: its place in the canonical order, and whose it is.
@@ -83,10 +83,15 @@ impl World {
         let node = node.unwrap_or_else(|| panic!("{name} is nowhere\n{}", self.describe()));
         let archive = self.nodes[node].machine().expect("alive").archive();
         let mut lacking = 0;
-        for room in seat.rooms() {
+        let session = seat.session().expect("attached");
+        let talks = archive.talks_of(session).map(|talk| {
+            let (low, high) = archive.talk_members(talk).expect("a talk");
+            scope_key(&Scope::talk(low, high, ""))
+        });
+        for room in seat.rooms().iter().cloned().chain(talks) {
             let there: BTreeSet<(AuthorId, u64)> =
-                rows_of(archive, room).into_iter().map(|row| (row.3, row.4)).collect();
-            let held = seat.rows_of(room);
+                rows_of(archive, &room).into_iter().map(|row| (row.3, row.4)).collect();
+            let held = seat.rows_of(&room);
             let missed: Vec<_> = there.difference(&held).collect();
             assert!(
                 missed.is_empty(),
@@ -133,7 +138,7 @@ fn rooms(archive: &Archive) -> BTreeSet<String> {
 }
 
 fn rows_of(archive: &Archive, room: &str) -> Vec<Row> {
-    let Some(scope) = archive.find_scope(&Scope::Room(room)) else { return Vec::new() };
+    let Some(scope) = archive.find_scope(&parse_scope(room)) else { return Vec::new() };
     let rows = archive.page(scope, 1, usize::MAX).map(|id| {
         let entry = archive.entry(id, Clock(0));
         let origin = archive.origin_of(id);

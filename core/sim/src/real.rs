@@ -35,6 +35,8 @@ pub struct Real {
     /// Everything shown, in order.
     shown: Vec<Shown>,
     happened: Vec<Happened>,
+    /// How often each room was left.
+    stays: BTreeMap<String, u64>,
     server: Option<String>,
     /// MA, MT and how many it held, as last told.
     status: Option<(u64, u64, u64)>,
@@ -120,7 +122,10 @@ impl Real {
             }
             Told::CaughtUp { room } => self.happened.push(Happened::CaughtUp(text(room))),
             Told::Joined { room, .. } => self.happened.push(Happened::Joined(text(room))),
-            Told::Left { room, .. } => self.happened.push(Happened::Left(text(room))),
+            Told::Left { room, .. } => {
+                *self.stays.entry(text(room)).or_default() += 1;
+                self.happened.push(Happened::Left(text(room)));
+            }
             Told::Status { ma, mt, held, .. } => self.status = Some((ma, mt, held)),
             Told::Error { reference, reason, .. } => self.errors.push((reference, reason.word())),
             Told::Closed { why, .. } => panic!("{}: closed, {why:?}", self.name),
@@ -135,6 +140,7 @@ impl Real {
                 scope_key(&Scope::talk(self.client.session(), session, ""))
             }
         };
+        let stay = self.stays.get(&scope).copied().unwrap_or(0);
         Shown {
             author: message.id.author,
             number: message.id.number,
@@ -143,6 +149,7 @@ impl Real {
             body: text(out, message.body),
             replay: message.replay,
             own: message.own,
+            stay,
         }
     }
 }
@@ -185,6 +192,7 @@ impl World {
             sent: Vec::new(),
             shown: Vec::new(),
             happened: Vec::new(),
+            stays: BTreeMap::new(),
             server: None,
             status: None,
             errors: Vec::new(),
@@ -272,7 +280,8 @@ impl World {
             let shown: BTreeSet<(AuthorId, u64)> =
                 real.shown.iter().map(|shown| (shown.author, shown.number)).collect();
             let may_see = |key: &&(AuthorId, u64)| {
-                key.0 != real.author && self.history.scope_of(key).is_some_and(|s| s == "#all")
+                key.0.session != real.author.session
+                    && self.history.scope_of(key).is_some_and(|s| s == "#all")
             };
             let missed: Vec<_> =
                 there.iter().filter(may_see).filter(|key| !shown.contains(*key)).collect();

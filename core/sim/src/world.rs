@@ -11,7 +11,7 @@ use cordee_core::wire::chat;
 use cordee_core::wire::entry::Scope;
 use cordee_core::{Limits, Machine};
 
-use crate::client::{Action, Client};
+use crate::client::{Action, Client, parse_scope};
 use crate::draw::Draw;
 use crate::history::History;
 use crate::node::{Node, Setup};
@@ -540,7 +540,7 @@ impl World {
 
     /// A client leaves a room.
     pub fn leave(&mut self, client: usize, room: &str) {
-        self.with_client(client, |c| c.request(|request| chat::Leave { request, room }));
+        self.with_client(client, |c| c.leave(room));
     }
 
     /// A client takes another name.
@@ -865,14 +865,4 @@ impl World {
 /// The address of a server.
 pub(crate) fn address(index: usize) -> String {
     format!("s{index}:1")
-}
-
-fn parse_scope(scope: &str) -> Scope<'_> {
-    match scope.strip_prefix('@').and_then(|pair| pair.split_once('-')) {
-        None => Scope::Room(scope),
-        Some((low, high)) => {
-            let id = |hex| SessionId(u64::from_str_radix(hex, 16).expect("a session"));
-            Scope::Talk { low: id(low), high: id(high), other: "" }
-        }
-    }
 }

@@ -12,6 +12,7 @@ fn run(seed: u64) {
     let draw = world.draw();
     let kinds: Vec<u64> = (0..6).filter(|kind| draw.chance("kind", &[*kind], 50)).collect();
     println!("seed {seed}: {servers} servers, kinds of fault {kinds:?}");
+    let habits: Vec<u64> = (0..6).filter(|habit| draw.chance("habit", &[*habit], 50)).collect();
     world.wait(5_000, "all servers link", World::is_meshed);
     let names: Vec<String> = (0..CLIENTS).map(|client| format!("user{client}")).collect();
     let joining: Vec<(&str, usize)> =
@@ -20,9 +21,7 @@ fn run(seed: u64) {
     for step in 0..200_u64 {
         world.run_ms(1 + draw.below("pause", &[step], 100));
         let client = clients[draw.below("who", &[step], CLIENTS as u64) as usize];
-        for more in 0..draw.below("talk", &[step], 3) {
-            world.say(client, "#all", &format!("{client}: {step}.{more}"));
-        }
+        act(&mut world, &habits, client, step);
         if !kinds.is_empty() && draw.chance("fault", &[step], 12) {
             let kind = kinds[draw.below("which", &[step], kinds.len() as u64) as usize];
             fault(&mut world, kind, step, servers as u64);
@@ -32,6 +31,33 @@ fn run(seed: u64) {
     for client in &clients {
         for name in &names {
             assert_eq!(world.history.departures(*client, name), 0, "{name} came back in time");
+        }
+    }
+}
+
+/// Somebody says something, or does something else that this seed's people do.
+fn act(world: &mut World, habits: &[u64], client: usize, step: u64) {
+    let draw = world.draw();
+    let attached = world.client(client).attached_at().is_some();
+    let room = format!("#room{}", draw.below("room", &[step], 3));
+    let other = draw.below("other", &[step], CLIENTS as u64) as usize;
+    let habit = habits.get(draw.below("habit now", &[step], 12) as usize).copied();
+    match habit {
+        Some(0) if attached => world.join(client, &room),
+        Some(1) if attached => world.leave(client, &room),
+        Some(2) => {
+            let talk = world.talk(client, other);
+            world.say(client, &talk, &format!("{client} to {other}: {step}"));
+        }
+        Some(3) => world.move_on(client),
+        Some(4) if attached => world.reset(client),
+        Some(5) if attached => world.ask_status(client),
+        _ => {
+            let rooms: Vec<String> = world.client(client).speakable().into_iter().collect();
+            for more in 0..draw.below("talk", &[step], 3) {
+                let room = &rooms[draw.below("where", &[step, more], rooms.len() as u64) as usize];
+                world.say(client, room, &format!("{client}: {step}.{more}"));
+            }
         }
     }
 }

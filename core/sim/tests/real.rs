@@ -147,7 +147,6 @@ fn faults(seed: u64) {
     let draw = Draw::new(seed);
     let servers = 2 + draw.below("servers", &[], 4) as usize;
     let kinds: Vec<u64> = (0..6).filter(|kind| draw.chance("kind", &[*kind], 50)).collect();
-    println!("seed {seed}: {servers} servers, kinds of fault {kinds:?}");
     let mut world = world(seed, servers);
     for step in 0..200_u64 {
         world.run_ms(1 + draw.below("pause", &[step], 100));

@@ -76,3 +76,31 @@ fn an_answer_that_was_handed_back_is_shown_after_its_question() {
         assert_eq!(world.client(clients[2]).bodies("#all"), ["question", "answer"]);
     }
 }
+
+/// Whoever is linked already is told when the cluster turns out to be one that is older.
+#[test]
+fn what_a_neighbour_accepted_after_two_clusters_met_can_be_handed_back() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, Options { started: 1, ..three() });
+        world.run_ms(100);
+        world.cut(0, 1, Cut::Reset);
+        world.cut(0, 2, Cut::Reset);
+        world.start(1);
+        world.start(2);
+        world.run_ms(3_000);
+        world.heal(0, 1);
+        world.run_ms(3_000);
+        let clients = world.join_clients(&[("a", 1), ("b", 1)]);
+        world.cut(1, 2, Cut::Stall);
+        world.say(clients[0], "#all", "kept by b alone");
+        world.run_ms(50);
+        world.cut(0, 1, Cut::Reset);
+        world.crash(1);
+        world.vanish(clients[0]);
+        world.wait(2_000, "b goes on at the next", |world| {
+            world.client(clients[1]).attached_at() == Some("s2:1")
+        });
+        let rows = world.server(2).machine().expect("up").archive().rows();
+        assert_eq!(rows, 1, "seed {seed}");
+    }
+}

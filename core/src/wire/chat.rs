@@ -52,7 +52,8 @@ wire! {
         reservation: Fixed64,
         /// How often it was redirected on its way.
         hops: u8,
-        /// The number of the last message of its own that it holds in the archive.
+        /// The last number that it gave: messages up to it may be said again, and may have been
+        /// accepted elsewhere.
         author_number: u64,
         /// The rooms it is in, the common room always among them, whether named or not.
         rooms: Seq<'a, &'a str>,

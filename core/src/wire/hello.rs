@@ -73,7 +73,7 @@ wire! {
         minor: u16,
         /// Who answers.
         server: ServerId,
-        /// Its present origin; it has reference 0 unless an origin definition says otherwise.
+        /// Its present origin.
         origin: Origin,
         /// The cluster's id.
         cluster_id: Tag,

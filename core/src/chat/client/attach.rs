@@ -169,7 +169,7 @@ impl ChatClient {
             name: &self.me.name,
             reservation: Fixed64(self.way.reservation),
             hops: self.way.hops,
-            author_number: self.outgoing.seen(),
+            author_number: self.outgoing.last(),
             rooms: Seq::new(&rooms),
             seen: Seq::new(&seen),
             partial: Seq::new(&partial),

@@ -173,11 +173,6 @@ impl Outgoing {
         self.last
     }
 
-    /// The highest number seen in the archive.
-    pub(super) fn seen(&self) -> u64 {
-        self.seen
-    }
-
     /// What is not acknowledged, in order.
     pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &Own> {
         self.queue.iter().filter(|own| own.number > self.acknowledged)

@@ -87,6 +87,8 @@ pub(super) struct Request {
     pub(super) rooms: Vec<String>,
     pub(super) seen: Vec<(Origin, u64)>,
     pub(super) partial: Vec<(String, Vec<(Origin, u64)>)>,
+    /// The last number that it gave to a message of its own.
+    pub(super) said: u64,
 }
 
 /// An attached session.
@@ -94,6 +96,8 @@ pub(super) struct Request {
 pub(super) struct Attached {
     pub(super) session: SessionId,
     pub(super) author: AuthorId,
+    /// Messages up to this number may have been accepted elsewhere.
+    pub(super) said_before: u64,
     pub(super) name: String,
     /// Its rooms, normalised and sorted.
     pub(super) rooms: Vec<String>,

@@ -69,13 +69,18 @@ impl ChatServer {
         if say.number == 0 || say.number > last + 1 {
             return Some(Reason::OutOfOrder);
         }
+        // What another server may have accepted under that number must not be refused here: the
+        // number would stand for two messages.
+        let again = say.number <= attached.said_before;
         match say.scope {
             Scope::Room(room) => {
-                let member = attached.rooms.binary_search_by(|other| other.as_str().cmp(room));
-                member.err().map(|_| {
-                    let known = self.rooms.get(room).is_some();
-                    if known { Reason::NotMember } else { Reason::RoomUnknown }
-                })
+                if attached.rooms.binary_search_by(|other| other.as_str().cmp(room)).is_ok() {
+                    return None;
+                }
+                match self.rooms.get(room) {
+                    Some(_) => (!again).then_some(Reason::NotMember),
+                    None => Some(Reason::RoomUnknown),
+                }
             }
             Scope::Talk { low, high, .. } => {
                 let other = match attached.session {
@@ -83,6 +88,9 @@ impl ChatServer {
                     own if own == high => low,
                     _ => return Some(Reason::UserUnknown),
                 };
+                if again {
+                    return None;
+                }
                 if self.roster.get(other).is_none() {
                     return Some(Reason::UserUnknown);
                 }

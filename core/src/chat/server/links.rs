@@ -15,7 +15,7 @@ use super::roster;
 use super::{ChatServer, DialId, Effect, Founding, KeyByFounding, Source};
 use crate::framing::Frame;
 use crate::hash::ClusterKey;
-use crate::ids::{Clock, ConnId, Origin, ServerId, Tag};
+use crate::ids::{ConnId, Origin, ServerId, Tag};
 use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::wire::chat::MemberState;
@@ -30,7 +30,7 @@ use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 /// Pairs in one part of a vector: 45 bytes each at the most.
 const VECTOR_PART: usize = 1_024;
 /// Keys of earlier foundings that are remembered.
-const OLD_KEYS_MAX: usize = 4;
+const OLD_KEYS_MAX: usize = 16;
 
 impl ChatServer {
     /// Takes the connection of a dial; `None` when it is not wanted any more.
@@ -130,6 +130,11 @@ impl ChatServer {
             (PeerHello::KIND, Stage::Greeting) => {
                 return self.on_peer_hello(now, id, &PeerHello::parse(payload)?, out);
             }
+            // Its cluster met one that was founded before.
+            (PeerHello::KIND, _) => {
+                self.found(&PeerHello::parse(payload)?, out);
+                return Ok(());
+            }
             (Bye::KIND, _) => {
                 let bye = Bye::parse(payload)?;
                 out.push(Effect::Close { conn: id, reason: bye.reason });
@@ -208,7 +213,7 @@ impl ChatServer {
         }
         self.settle_double(now, id, hello, out)?;
         self.end_dial(now, id, Some(hello.server));
-        self.found(hello.founded, hello.cluster_id, hello.key);
+        self.found(hello, out);
         self.clock.observe(now, hello.clock);
         // What others called final stays final: nothing is stamped below it here.
         self.clock.raise(hello.final_clock.min(hello.clock));
@@ -272,24 +277,41 @@ impl ChatServer {
         }
     }
 
-    /// Where two clusters meet, the one founded first stays.
-    fn found(&mut self, founded: Clock, id: Tag, key: ClusterKey) {
-        let other = Founding { founded, id, key: KeyByFounding(key) };
+    /// Where two clusters meet, the one founded first stays. Who is linked already is told.
+    fn found(&mut self, hello: &PeerHello<'_>, out: &mut Outbox<Effect>) {
+        let key = KeyByFounding(hello.key);
+        let other = Founding { founded: hello.founded, id: hello.cluster_id, key };
         if other == self.cluster {
             return;
         }
-        let (stays, goes) = if other < self.cluster {
-            let ours = core::mem::replace(&mut self.cluster, other);
-            (self.cluster, ours)
-        } else {
-            (self.cluster, other)
-        };
-        if goes.key != stays.key && !self.old_keys.contains(&goes.key.0) {
-            if self.old_keys.len() == OLD_KEYS_MAX {
-                self.old_keys.remove(0);
+        if other > self.cluster {
+            // A server that joins has accepted nothing yet: its key was never used.
+            if hello.state != ServerState::Joining {
+                self.remember_key(other.key.0);
             }
-            self.old_keys.push(goes.key.0);
+            return;
         }
+        let ours = core::mem::replace(&mut self.cluster, other);
+        if self.state != ServerState::Joining {
+            self.remember_key(ours.key.0);
+        }
+        let links: Vec<ConnId> = self.links.values().copied().collect();
+        for link in links {
+            if let Some(origin) = self.conns.get(link).and_then(Conn::peer).map(|p| p.origin) {
+                self.introduce(link, origin, out);
+            }
+        }
+    }
+
+    /// Keeps a key for entries that were tagged with it.
+    fn remember_key(&mut self, key: ClusterKey) {
+        if key == self.cluster.key.0 || self.old_keys.contains(&key) {
+            return;
+        }
+        if self.old_keys.len() == OLD_KEYS_MAX {
+            self.old_keys.remove(0);
+        }
+        self.old_keys.push(key);
     }
 
     fn know_member(&mut self, now: Time, hello: &PeerHello<'_>) {

@@ -341,6 +341,12 @@ impl ChatServer {
         }
     }
 
+    /// Makes room for so many more entries, so that taking them in allocates nothing.
+    pub fn reserve(&mut self, entries: usize) {
+        self.archive.reserve(entries);
+        self.log.items.reserve(entries);
+    }
+
     /// Who this server is.
     #[must_use]
     pub fn id(&self) -> ServerId {

@@ -200,6 +200,7 @@ impl ChatServer {
             rooms,
             seen,
             partial,
+            said: attach.author_number,
         }))
     }
 
@@ -431,6 +432,7 @@ impl ChatServer {
         let attached = Attached {
             session: request.session,
             author,
+            said_before: request.said,
             name: request.name.clone(),
             rooms: rooms.clone(),
             scopes,
@@ -455,10 +457,11 @@ impl ChatServer {
             cut: Seq::new(&cut),
             rooms: Seq::new(&rooms),
         };
+        // First the origins: what the client says again at once names them.
+        self.send_origins(id, out);
         self.send(id, &answer, out);
         self.send_users(id, 0, out);
         self.send_rooms(id, 0, out);
-        self.send_origins(id, out);
         self.feed(id, out);
     }
 

@@ -161,7 +161,7 @@ fn a_reset_receives_everything_again_from_the_same_server_own_messages_too() {
     rig.command(Command::Reset);
     assert!(rig.is_open(standby));
     let again = rig.open(A);
-    assert_eq!(rig.sent[&again], ["attach ada #12 Reset own 0 in #all seen []"]);
+    assert_eq!(rig.sent[&again], ["attach ada #12 Reset own 1 in #all seen []"]);
     rig.attach(again, |attached| attached.author_number = 1);
     rig.feed(again, &replayed(own_entry(1, 1)));
     assert_eq!(rig.take_events(), ["#all ada: own #1 replay own"]);
