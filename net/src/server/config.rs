@@ -29,7 +29,7 @@ pub struct ServerConfig {
     pub allow_kill: bool,
     /// What bounds everything. [`Limits::connections_max`] is cut to what the process can hold.
     pub limits: Limits,
-    /// Threads that send, at least 1. By default one for every four processors: one serves two
+    /// Threads that send, at least 1, and as many that read. By default one for every four processors: one serves two
     /// processors best, as the hub and the readers need theirs.
     pub pumps: u32,
     /// What happens when a user crashes the server.

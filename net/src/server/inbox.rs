@@ -20,10 +20,8 @@ use crate::sync::{Condvar, Mutex, lock, wait, wait_timeout};
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) conn: ConnId,
-    /// Goes back to the reader.
+    /// Whole frames.
     pub(crate) bytes: Vec<u8>,
-    /// So many bytes of them are whole frames; the rest mean nothing.
-    pub(crate) whole: usize,
     /// Whether a frame has begun after those.
     pub(crate) mid_frame: bool,
     /// What comes after them, if nothing more will be read.
@@ -51,8 +49,8 @@ pub(crate) struct Accepted {
 pub(crate) enum Event {
     /// A dial ended.
     Dialled { dial: DialId, result: std::io::Result<Socket> },
-    /// The reader of a connection could not be made, or died.
-    ReaderLost { conn: ConnId, why: String },
+    /// A connection cannot be read from.
+    Unreadable { conn: ConnId, why: String },
     /// Storage has everything up to `through`.
     Persisted { through: u64, durable: bool },
     /// The operator wants an orderly end, at the latest then.

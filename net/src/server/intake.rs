@@ -1,81 +1,55 @@
-//! The buffer of a reader: bytes come in at its end, whole frames leave with it.
-//!
-//! Frames are found in place. When a batch is handed over, the buffer goes with it, and only the
-//! beginning of the frame that is not whole yet moves to the next buffer.
+//! Cuts one connection's stream into frames: bytes come in as they were read, whole frames leave,
+//! and only the beginning of a frame that is not whole stays.
 
 use cordee_core::framing::first_frame;
 use cordee_core::wire::WireError;
 
-/// See the module's documentation.
+/// See the module's documentation. Between frames it holds no memory.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    /// Its length is what may be read into; the bytes after `filled` mean nothing.
-    buffer: Vec<u8>,
-    filled: usize,
-    /// Up to here there are whole frames.
-    whole: usize,
+    /// The beginning of a frame.
+    tail: Vec<u8>,
     /// The longest frame that comes next, and those after it.
     frame_bytes_max: (usize, usize),
     error: Option<WireError>,
-    /// How long the next buffer is to be.
-    target: usize,
-    /// Reads in a row that used little of the buffer.
-    small_reads: u32,
 }
 
 impl Intake {
     /// An intake whose first frame has at most `first_bytes_max`, and every other at most
     /// `frame_bytes_max` bytes.
     pub(crate) fn new(first_bytes_max: usize, frame_bytes_max: usize) -> Self {
-        debug_assert!(first_bytes_max.max(frame_bytes_max) <= BUFFER_BYTES_MAX);
-        Intake {
-            buffer: Vec::new(),
-            filled: 0,
-            whole: 0,
-            frame_bytes_max: (first_bytes_max, frame_bytes_max),
-            error: None,
-            target: BUFFER_BYTES_MIN,
-            small_reads: 0,
-        }
+        let frame_bytes_max = (first_bytes_max, frame_bytes_max);
+        Intake { tail: Vec::new(), frame_bytes_max, error: None }
     }
 
-    /// Where to read to. Never empty: whole frames are taken out before more is read, and the
-    /// longest frame is shorter than the longest buffer.
-    pub(crate) fn space(&mut self) -> &mut [u8] {
-        if self.filled == self.buffer.len() {
-            let len = (self.buffer.len() * 2).clamp(self.target, BUFFER_BYTES_MAX);
-            // `resize` alone may reserve up to twice as much.
-            self.buffer.reserve_exact(len - self.filled);
-            self.buffer.resize(len, 0);
-        }
-        &mut self.buffer[self.filled..]
-    }
-
-    /// Takes note of `bytes` that were read into the space.
-    pub(crate) fn filled(&mut self, bytes: usize) {
-        self.adapt(bytes);
-        self.filled += bytes;
-        while self.error.is_none() {
-            let (next, others) = self.frame_bytes_max;
-            match first_frame(&self.buffer[self.whole..self.filled], next) {
-                Ok(Some(length)) => {
-                    self.whole += length;
-                    self.frame_bytes_max = (others, others);
-                }
-                Ok(None) => return,
-                Err(error) => self.error = Some(error),
+    /// Takes bytes as they came and gives the frames that are whole by now. After an error it
+    /// takes and gives nothing.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if self.tail.is_empty() {
+            let whole = self.scan(bytes);
+            if self.error.is_none() {
+                self.tail.extend_from_slice(&bytes[whole..]);
             }
+            return bytes[..whole].to_vec();
         }
-    }
-
-    /// Bytes of whole frames.
-    pub(crate) fn whole(&self) -> usize {
-        self.whole
+        let mut all = std::mem::take(&mut self.tail);
+        all.extend_from_slice(bytes);
+        let whole = self.scan(&all);
+        if whole == 0 && self.error.is_none() {
+            // However slowly a frame comes, each of its bytes is copied a few times at the most.
+            self.tail = all;
+            return Vec::new();
+        }
+        let tail = all.split_off(whole);
+        if self.error.is_none() {
+            self.tail = tail;
+        }
+        all
     }
 
     /// Whether a frame has begun and is not whole.
     pub(crate) fn is_mid_frame(&self) -> bool {
-        self.error.is_none() && self.whole < self.filled
+        !self.tail.is_empty()
     }
 
     /// What made the stream unreadable, after its whole frames.
@@ -83,70 +57,35 @@ impl Intake {
         self.error
     }
 
-    /// Hands over the buffer, whose first [`whole`](Self::whole) bytes are whole frames, and goes
-    /// on with `spare`.
-    pub(crate) fn swap(&mut self, mut spare: Vec<u8>) -> Vec<u8> {
-        let rest = self.filled - self.whole;
-        let len = self.target.max(rest);
-        if spare.len() > len {
-            spare.truncate(len);
-            spare.shrink_to_fit();
-        } else if spare.len() < len {
-            spare.reserve_exact(len - spare.len());
-            spare.resize(len, 0);
-        }
-        spare[..rest].copy_from_slice(&self.buffer[self.whole..self.filled]);
-        (self.filled, self.whole) = (rest, 0);
-        core::mem::replace(&mut self.buffer, spare)
-    }
-
-    /// A read that fills the buffer asks for a longer one; many that hardly use it, for a shorter.
-    fn adapt(&mut self, bytes: usize) {
-        if self.filled + bytes == self.buffer.len() {
-            self.target = (self.target * 2).min(BUFFER_BYTES_MAX);
-            self.small_reads = 0;
-        } else if self.filled + bytes < self.target / 8 {
-            self.small_reads += 1;
-            if self.small_reads == SMALL_READS {
-                self.target = BUFFER_BYTES_MIN;
-                self.small_reads = 0;
+    /// Up to where there are whole frames.
+    fn scan(&mut self, bytes: &[u8]) -> usize {
+        let mut whole = 0;
+        while self.error.is_none() {
+            let (next, others) = self.frame_bytes_max;
+            match first_frame(&bytes[whole..], next) {
+                Ok(Some(length)) => {
+                    whole += length;
+                    self.frame_bytes_max = (others, others);
+                }
+                Ok(None) => break,
+                Err(error) => self.error = Some(error),
             }
-        } else {
-            self.small_reads = 0;
         }
+        whole
     }
 }
-
-/// A buffer at first: enough for what people type.
-const BUFFER_BYTES_MIN: usize = 1 << 10;
-/// The longest buffer: it takes the longest frame.
-pub(crate) const BUFFER_BYTES_MAX: usize = 64 << 10;
-/// After so many small reads a buffer that has grown is given up.
-const SMALL_READS: u32 = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use cordee_core::framing::{FRAME_BYTES_MAX, frames, put_frame};
 
-    /// What comes out when `stream` is read in pieces of `step`, and the length of the buffer.
+    /// What comes out when `stream` comes in pieces of `step`.
     fn read(intake: &mut Intake, stream: &[u8], step: usize) -> Vec<(u8, Vec<u8>)> {
         let mut got = Vec::new();
-        let mut spare = Vec::new();
-        let mut rest = stream;
-        while !rest.is_empty() && intake.error().is_none() {
-            let space = intake.space();
-            assert!(!space.is_empty());
-            let taken = step.min(rest.len()).min(space.len());
-            space[..taken].copy_from_slice(&rest[..taken]);
-            rest = &rest[taken..];
-            intake.filled(taken);
-            if intake.whole() > 0 {
-                let whole = intake.whole();
-                let batch = intake.swap(spare);
-                got.extend(frames(&batch[..whole]).map(|f| (f.kind, f.payload.to_vec())));
-                spare = batch;
-            }
+        for piece in stream.chunks(step) {
+            let whole = intake.take(piece);
+            got.extend(frames(&whole).map(|f| (f.kind, f.payload.to_vec())));
         }
         got
     }
@@ -163,13 +102,13 @@ mod tests {
     fn every_split_gives_the_same_frames() {
         let bytes = stream(&[3, 0, 5_000, 1, 60_000, 2_000, 65_514, 9]);
         let mut whole = Intake::new(FRAME_BYTES_MAX, FRAME_BYTES_MAX);
-        let expected = read(&mut whole, &bytes, usize::MAX);
+        let expected = read(&mut whole, &bytes, bytes.len());
         assert_eq!(expected.len(), 8);
         for step in [1, 2, 3, 7, 1_000, 1_024, 4_096, 65_536] {
             let mut intake = Intake::new(FRAME_BYTES_MAX, FRAME_BYTES_MAX);
             assert_eq!(read(&mut intake, &bytes, step), expected, "pieces of {step}");
             assert!(!intake.is_mid_frame());
-            assert!(intake.buffer.capacity() <= BUFFER_BYTES_MAX);
+            assert_eq!(intake.tail.capacity(), 0, "between frames it holds no memory");
         }
     }
 
@@ -188,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_grows_under_load_and_shrinks_when_little_comes() {
-        let mut intake = Intake::new(FRAME_BYTES_MAX, FRAME_BYTES_MAX);
-        assert_eq!(intake.space().len(), BUFFER_BYTES_MIN);
-        read(&mut intake, &stream(&[50_000; 20]), usize::MAX);
-        assert_eq!(intake.target, BUFFER_BYTES_MAX);
-        read(&mut intake, &stream(&[30; 400]), 35);
-        assert_eq!(intake.target, BUFFER_BYTES_MIN);
-        assert!(intake.buffer.capacity() <= BUFFER_BYTES_MIN * 2);
+    fn after_an_error_nothing_is_kept() {
+        let mut intake = Intake::new(20, 20);
+        let mut bytes = stream(&[3]);
+        bytes.extend_from_slice(&[0; 4]);
+        assert_eq!(intake.take(&bytes), stream(&[3]));
+        assert_eq!(intake.error(), Some(WireError::EmptyFrame));
+        assert_eq!(intake.take(&[1; 1_000]), []);
+        assert_eq!(intake.tail.capacity(), 0);
     }
 }

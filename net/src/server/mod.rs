@@ -5,7 +5,7 @@
 //! sockets ──▶ │readers │ ────────────────────▶ │ hub │ ─────────────▶ │pumps │ ──▶ sockets
 //!             └────────┘ ◀──────────────────── └─────┘ ◀───────────── └──────┘
 //!                          credit, withheld       ▲       reports
-//!                          from a flooder   acceptor, keeper (makes readers, dials), storage
+//!                          from a flooder        acceptor, keeper (dials), storage
 //! ```
 //!
 //! Who waits for whom has no cycle: readers wait for the hub, the hub and the pumps for nobody.
@@ -38,6 +38,7 @@ use inbox::{Event, Inbox};
 use keeper::{Keeper, KeeperHandle};
 use node::Node;
 use pump::{Halt, Mailbox, Pump};
+use reader::{Desk, Reader};
 
 mod acceptor;
 mod config;
@@ -179,6 +180,7 @@ fn start<N: Node>(
     let parts = Parts {
         clock,
         inbox: Arc::clone(&inbox),
+        readers: threads.stop.readers.clone(),
         pumps: threads.stop.pumps.clone(),
         keeper: threads.stop.keeper.clone(),
         acceptor: Arc::clone(&threads.stop.acceptor),
@@ -208,6 +210,7 @@ struct Threads {
 /// Ends the other threads when the hub ends, in a panic, too, or did not start.
 struct StopOthers {
     acceptor: Arc<AcceptorStop>,
+    readers: Vec<Arc<Desk>>,
     pumps: Vec<Arc<Mailbox>>,
     keeper: KeeperHandle,
     halt: Halt,
@@ -218,6 +221,9 @@ impl Drop for StopOthers {
         self.acceptor.stop();
         for pump in &self.pumps {
             pump.halt(self.halt);
+        }
+        for reader in &self.readers {
+            reader.halt();
         }
         self.keeper.stop();
     }
@@ -238,8 +244,11 @@ impl Threads {
         let (keeper, handle) = Keeper::new(Arc::clone(inbox), config.log.clone(), local_addr.ip());
         let mailboxes = (0..pumps).map(|_| Mailbox::new().map(Arc::new));
         let mailboxes = mailboxes.collect::<Result<Vec<_>, _>>().map_err(descriptors)?;
+        let desks = (0..pumps).map(|_| Desk::new().map(Arc::new));
+        let desks = desks.collect::<Result<Vec<_>, _>>().map_err(descriptors)?;
         let stop = StopOthers {
             acceptor: acceptor.stopper(),
+            readers: desks.clone(),
             pumps: mailboxes.clone(),
             keeper: handle,
             halt: Halt::Now,
@@ -251,6 +260,10 @@ impl Threads {
         for (number, mailbox) in mailboxes.into_iter().enumerate() {
             let pump = Pump::new(mailbox, Arc::clone(inbox), pumps, stall).map_err(descriptors)?;
             threads.spawn(format!("cordee-pump-{number}"), inbox, move || pump.run())?;
+        }
+        for (number, desk) in desks.into_iter().enumerate() {
+            let reader = Reader::new(desk, Arc::clone(inbox));
+            threads.spawn(format!("cordee-reader-{number}"), inbox, move || reader.run())?;
         }
         threads.spawn("cordee-keeper".to_owned(), inbox, move || keeper.run())?;
         Ok(threads)
@@ -315,16 +328,14 @@ fn machine_config(
     })
 }
 
-/// Takes no more connections than there are descriptors and mappings for.
+/// Takes no more connections than there are descriptors for.
 fn cut_connections(limits: &mut Limits, log: &Log) {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
-    let mappings = mappings.and_then(|text| text.trim().parse().ok()).unwrap_or(MAPPINGS);
-    let most = descriptors.saturating_sub(DESCRIPTORS_SPARE).min(mappings / MAPPINGS_PER_THREAD);
+    let most = descriptors.saturating_sub(DESCRIPTORS_SPARE);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     if limits.connections_max > most {
         log.warn(&format!(
-            "at most {most} connections instead of {}: raise ulimit -n and vm.max_map_count",
+            "at most {most} connections instead of {}: raise ulimit -n",
             limits.connections_max
         ));
         limits.connections_max = most;
@@ -351,7 +362,3 @@ fn draw<const N: usize>() -> Result<[u8; N], ServerError> {
 
 /// Descriptors for the listener, files, dials and connections that are being closed.
 const DESCRIPTORS_SPARE: u64 = 128;
-/// A thread's stack and its signal stack, each with a guard page, and its heap.
-const MAPPINGS_PER_THREAD: u64 = 5;
-/// What Linux allows by default.
-const MAPPINGS: u64 = 65_530;

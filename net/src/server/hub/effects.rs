@@ -84,8 +84,8 @@ impl<N: Node> Hub<N> {
     fn unpause(&mut self, conn: ConnId) {
         if let Some(link) = self.links.get_mut(conn) {
             link.paused = false;
-            if let Some(bytes) = link.held.take() {
-                link.credit.give(bytes);
+            if std::mem::take(&mut link.held) {
+                link.credit.give_back();
             }
         }
     }
@@ -99,7 +99,7 @@ impl<N: Node> Hub<N> {
         }
     }
 
-    /// Forgets a connection: the pump sends what is queued and closes it, its reader ends.
+    /// Forgets a connection: the pump sends what is queued and closes it, its reader discards what still comes.
     /// Returns whether it was known.
     pub(super) fn unlink(&mut self, conn: ConnId, why: &str) -> bool {
         let Some(link) = self.links.remove(conn) else { return false };

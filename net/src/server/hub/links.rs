@@ -22,8 +22,8 @@ pub(super) struct Link {
     pub(super) mid_frame: bool,
     /// Whether the reader is not to have its credit back.
     pub(super) paused: bool,
-    /// The credit that is withheld.
-    pub(super) held: Option<Vec<u8>>,
+    /// Whether it is withheld.
+    pub(super) held: bool,
 }
 
 /// Connections by id.

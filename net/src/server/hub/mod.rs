@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! readers ─▶ batches ──┐                      ┌─▶ orders, one chunk ─▶ pumps
-//! acceptor, keeper ────┼─▶ machine ─▶ outbox ─┼─▶ dials, readers ────▶ keeper
+//! acceptor, keeper ────┼─▶ machine ─▶ outbox ─┼─▶ dials ─────────────▶ keeper
 //! pumps ─▶ reports ────┘                      └─▶ entries ───────────▶ storage
 //! ```
 //!
@@ -23,12 +23,11 @@ use socket2::Socket;
 
 use super::acceptor::AcceptorStop;
 use super::config::OnCrash;
-use super::credit::Credit;
 use super::inbox::{Accepted, Batch, End, Event, Inbox, Taken};
 use super::keeper::KeeperHandle;
 use super::node::Node;
 use super::pump::{Command, Mailbox, Orders, Report};
-use super::reader::Reader;
+use super::reader::Desk;
 use super::storage::{Persisted, Storage};
 use crate::address;
 use crate::clock::{Clock, wall};
@@ -62,6 +61,7 @@ pub enum Ended {
 pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) readers: Vec<Arc<Desk>>,
     pub(crate) pumps: Vec<Arc<Mailbox>>,
     pub(crate) keeper: KeeperHandle,
     pub(crate) acceptor: Arc<AcceptorStop>,
@@ -164,14 +164,14 @@ impl<N: Node> Hub<N> {
     }
 
     fn on_batch(&mut self, now: Time, batch: Batch) {
-        let Batch { conn, bytes, whole, mid_frame, end } = batch;
+        let Batch { conn, bytes, mid_frame, end } = batch;
         let Some(link) = self.links.get_mut(conn) else { return };
         let had_begun = std::mem::replace(&mut link.mid_frame, mid_frame);
-        let finished = had_begun && (whole > 0 || !mid_frame);
+        let finished = had_begun && (!bytes.is_empty() || !mid_frame);
         if finished {
             self.input(now, Input::MidFrame { conn, begun: false });
         }
-        for frame in frames(&bytes[..whole]) {
+        for frame in frames(&bytes) {
             if !self.links.has(conn) || self.ended.is_some() {
                 return;
             }
@@ -181,7 +181,7 @@ impl<N: Node> Hub<N> {
             self.input(now, Input::MidFrame { conn, begun: true });
         }
         match end {
-            None => self.give_back(conn, bytes),
+            None => self.give_back(conn),
             Some(End::Broken(error)) if self.links.has(conn) => {
                 self.input(now, Input::Broken { conn, error });
             }
@@ -191,10 +191,10 @@ impl<N: Node> Hub<N> {
     }
 
     /// Gives the reader its credit back, unless it is not to read.
-    fn give_back(&mut self, conn: ConnId, bytes: Vec<u8>) {
+    fn give_back(&mut self, conn: ConnId) {
         match self.links.get_mut(conn) {
-            Some(link) if link.paused => link.held = Some(bytes),
-            Some(link) => link.credit.give(bytes),
+            Some(link) if link.paused => link.held = true,
+            Some(link) => link.credit.give_back(),
             None => {}
         }
     }
@@ -234,7 +234,7 @@ impl<N: Node> Hub<N> {
                 self.parts.log.debug(&format!("dial {}: {error}", dial.0));
                 self.input(now, Input::DialFailed { dial });
             }
-            Event::ReaderLost { conn, why } => {
+            Event::Unreadable { conn, why } => {
                 if self.links.has(conn) {
                     self.refusals.warn(now, &self.parts.log, &why);
                     self.order_bytes(conn, &bye(Reason::TooManyConnections));
@@ -296,20 +296,22 @@ impl<N: Node> Hub<N> {
     fn set_up(&mut self, id: ConnId, socket: Socket, address: SocketAddr, dialled: bool) {
         let what = if dialled { "connected to" } else { "accepted" };
         self.parts.log.debug(&format!("{what} {address}"));
-        let (socket, credit) = (Arc::new(socket), Arc::new(Credit::new()));
+        let socket = Arc::new(socket);
+        self.order(id, Command::Open { conn: id, socket: Arc::clone(&socket) });
+        let Limits { hello_bytes_max, frame_bytes_max, .. } = self.parts.limits;
+        let first_bytes_max = if dialled { frame_bytes_max } else { hello_bytes_max };
+        let (first_bytes_max, frame_bytes_max) =
+            (first_bytes_max as usize, frame_bytes_max as usize);
+        let desk = &self.parts.readers[id.index as usize % self.parts.readers.len()];
+        let credit = desk.credit(id, Arc::clone(&socket));
         if dialled {
             credit.set_peer();
         }
-        let Limits { hello_bytes_max, frame_bytes_max, .. } = self.parts.limits;
-        let first_bytes_max = if dialled { frame_bytes_max } else { hello_bytes_max };
-        self.order(id, Command::Open { conn: id, socket: Arc::clone(&socket) });
-        self.parts.keeper.read(Reader {
-            conn: id,
-            socket: Arc::clone(&socket),
-            credit: Arc::clone(&credit),
-            inbox: Arc::clone(&self.parts.inbox),
-            frame_bytes_max: (first_bytes_max as usize, frame_bytes_max as usize),
-        });
+        if let Err(error) = desk.read(&credit, first_bytes_max, frame_bytes_max) {
+            // The machine learns of it as of any other end.
+            let why = format!("cannot read from {address}: {error}");
+            self.parts.inbox.put_event(Event::Unreadable { conn: id, why });
+        }
         self.links.insert(Link {
             id,
             address,
@@ -318,7 +320,7 @@ impl<N: Node> Hub<N> {
             peer: false,
             mid_frame: false,
             paused: false,
-            held: None,
+            held: false,
         });
     }
 
@@ -381,7 +383,7 @@ impl Budget {
         }
         let batch = queue.pop_front()?;
         self.batches -= 1;
-        self.bytes = self.bytes.saturating_sub(batch.whole);
+        self.bytes = self.bytes.saturating_sub(batch.bytes.len());
         Some(batch)
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::server::acceptor::Acceptor;
 use crate::server::keeper::Keeper;
+use crate::server::reader::Desk;
 use crate::server::storage::MemoryStorage;
 use cordee_core::chat::server::Config;
 
@@ -17,6 +18,7 @@ pub(crate) fn testing<N: Node>(inbox: &Arc<Inbox>, node: impl FnOnce(Config) -> 
     let parts = Parts {
         clock: Clock::start(),
         inbox: Arc::clone(inbox),
+        readers: vec![Arc::new(Desk::new().expect("descriptors"))],
         pumps: vec![Arc::new(Mailbox::new().expect("descriptors"))],
         keeper,
         acceptor: acceptor.expect("descriptors").stopper(),

@@ -276,8 +276,7 @@ fn peers_are_served_first() {
     let [client, peer] = [0, 1].map(|_| hub.connected());
     for (conn, is_peer) in [(client, false), (client, false), (peer, true)] {
         let bytes = frame(ask::NOTE, b"");
-        let whole = bytes.len();
-        let batch = inbox::Batch { conn, bytes, whole, mid_frame: false, end: None };
+        let batch = inbox::Batch { conn, bytes, mid_frame: false, end: None };
         assert!(inbox.put_batch(batch, is_peer));
     }
     hub.one_round();
