@@ -44,6 +44,7 @@ impl<N: Node> Hub<N> {
             }
             Effect::Follow { conn, from, peer, mt } => {
                 if peer {
+                    self.dials.linked(conn);
                     self.note_peer(conn);
                 }
                 self.order_known(conn, Command::Follow { conn, from, peer, mt });
@@ -57,6 +58,7 @@ impl<N: Node> Hub<N> {
             }
             Effect::Dial { dial, address } => {
                 let address = String::from_utf8_lossy(&arena[address.range()]);
+                self.dials.begin(dial, address.clone().into_owned());
                 self.parts.keeper.dial(dial, address.into_owned());
             }
             Effect::Persist { sequence, bytes } => {
@@ -103,6 +105,9 @@ impl<N: Node> Hub<N> {
     /// Returns whether it was known.
     pub(super) fn unlink(&mut self, conn: ConnId, why: &str) -> bool {
         let Some(link) = self.links.remove(conn) else { return false };
+        if let Some(line) = self.dials.ended(conn, self.parts.clock.now(), why) {
+            self.parts.log.warn(&line);
+        }
         link.credit.close();
         if link.peer {
             self.parts.log.info(&format!("lost the link with {}: {why}", link.address));

@@ -33,9 +33,11 @@ use crate::address;
 use crate::clock::{Clock, wall};
 use crate::log::Log;
 use crate::sync::Arc;
+use dials::Dials;
 use links::{Link, Links};
 use refusal::{Refusals, bye, refuse};
 
+mod dials;
 mod effects;
 mod links;
 mod refusal;
@@ -83,6 +85,7 @@ pub(crate) struct Hub<N> {
     orders: Vec<Orders>,
     builder: ChunkBuilder,
     refusals: Refusals,
+    dials: Dials,
     /// Whether storage was given something in this round.
     persisting: bool,
     stop_latest: Option<Instant>,
@@ -101,6 +104,7 @@ impl<N: Node> Hub<N> {
             orders,
             builder: ChunkBuilder::new(Position(0)),
             refusals: Refusals::default(),
+            dials: Dials::default(),
             persisting: false,
             stop_latest: None,
             ended: None,
@@ -226,12 +230,17 @@ impl<N: Node> Hub<N> {
                     return self.input(now, Input::DialFailed { dial });
                 };
                 match self.node.dialled(now, dial, &mut self.outbox) {
-                    Some(conn) => self.link(conn, socket, address, true),
+                    Some(conn) => {
+                        self.dials.connected(dial, conn);
+                        self.link(conn, socket, address, true);
+                    }
                     None => self.drain(),
                 }
             }
             Event::Dialled { dial, result: Err(error) } => {
-                self.parts.log.debug(&format!("dial {}: {error}", dial.0));
+                if let Some(line) = self.dials.failed(dial, now, &error.to_string()) {
+                    self.parts.log.warn(&line);
+                }
                 self.input(now, Input::DialFailed { dial });
             }
             Event::Unreadable { conn, why } => {
