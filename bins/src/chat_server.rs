@@ -298,7 +298,7 @@ fn loopback() -> Address {
 /// The name of a cluster that was given none.
 pub(crate) const CLUSTER_DEFAULT: &str = "cordee";
 /// Of a cluster's name: it travels in the first frame of a connection, which is short.
-const CLUSTER_BYTES_MAX: usize = 63;
+const CLUSTER_BYTES_MAX: usize = cordee_core::wire::hello::CLUSTER_BYTES_MAX;
 /// Users of a server before newcomers are sent elsewhere.
 pub(crate) const USERS_DEFAULT: u32 = 100;
 /// Servers that hold a message before it is acknowledged.

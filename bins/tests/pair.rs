@@ -56,3 +56,25 @@ fn when_all_are_full_a_newcomer_is_told_so() {
     });
     assert!(refused["event"] == "error" || refused["event"] == "disconnected", "{refused}");
 }
+
+#[test]
+fn newcomers_who_come_to_both_at_once_are_no_more_than_the_limits() {
+    let cluster = Cluster::start(&["--servers", "2", "--limit", "3"]);
+    let mut people: Vec<Client> = (0..10)
+        .map(|at| {
+            let name = format!("user{at}");
+            Client::spawn(&cluster.addresses[at % 2..=at % 2], &["--name", &name], None)
+        })
+        .collect();
+    let mut refused = 0;
+    for person in &mut people {
+        let event = person.wait("a place, or a refusal", |event| {
+            event["event"] == "connected" || event["code"] == "full"
+        });
+        refused += u32::from(event["code"] == "full");
+    }
+    assert_eq!(refused, 4);
+    for index in 0..2 {
+        assert_eq!(cluster.status(index)["users"], 3);
+    }
+}

@@ -48,6 +48,8 @@ struct Open {
     join: Option<(Target, Target)>,
     /// Whether it is answered by a connection, unless it is refused.
     until_connected: bool,
+    /// Of a message: what it says.
+    said: Option<String>,
 }
 
 /// Why a request goes nowhere.
@@ -66,6 +68,8 @@ pub(crate) struct Heard {
     pub(crate) reference: Option<Value>,
     /// Whether it answers a request, or was sent unasked.
     pub(crate) asked: bool,
+    /// What the message says that was refused.
+    pub(crate) refused: Option<String>,
     /// The name to try next: others have the one that nobody chose.
     pub(crate) next_name: Option<String>,
 }
@@ -281,7 +285,11 @@ impl State {
             Command::Name { .. } => self.server.is_none(),
             _ => false,
         };
-        self.open.insert(reference, Open { reference: tag, join, until_connected });
+        let said = match &command {
+            Command::Say { body, .. } => Some(body.clone()),
+            _ => None,
+        };
+        self.open.insert(reference, Open { reference: tag, join, until_connected, said });
         Ok(command)
     }
 
@@ -385,7 +393,10 @@ impl State {
             Event::Closed { .. } => self.ended = true,
             _ => {}
         }
-        heard.reference = open.and_then(|open| open.reference);
+        if let Some(open) = open {
+            heard.reference = open.reference;
+            heard.refused = open.said.filter(|_| matches!(event, Event::Error { .. }));
+        }
         heard
     }
 

@@ -134,7 +134,9 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
         (_, true) => Box::new(face_terminal::FaceTerminal::start(&conversation)?),
         _ => Box::new(face_plain::FacePlain::start(&conversation)?),
     };
-    let shown = show(&conversation, events, face.as_mut(), session.as_mut());
+    // A person at a terminal has seen at once what was refused.
+    let mut refused = (!terminal || args.json).then(Vec::new);
+    let shown = show(&conversation, events, face.as_mut(), session.as_mut(), refused.as_mut());
     match shown {
         Ok(()) => Ok(()),
         Err(Ending::Failed(failure)) => Err(failure),
@@ -164,14 +166,22 @@ fn show(
     mut events: Events,
     face: &mut dyn Face,
     mut session: Option<&mut SessionFile>,
+    mut refused: Option<&mut Vec<String>>,
 ) -> Result<(), Ending> {
     let mut next = events.next();
     while let Some(event) = next {
         let heard = conversation.heard(&event);
+        if let (Some(refused), Some(body), Event::Error { text, .. }) =
+            (&mut refused, &heard.refused, &event)
+        {
+            refused.push(format!("not said: {}: {text}", escape::escape(&shortened(body))));
+            refused.truncate(REFUSED_MAX);
+        }
         match event {
             Event::Closed { why, unacknowledged } => {
                 face.finish(why, &unacknowledged)?;
-                return closed(why, &unacknowledged).map_err(Ending::Failed);
+                let refused = refused.map(std::mem::take).unwrap_or_default();
+                return closed(why, &unacknowledged, &refused).map_err(Ending::Failed);
             }
             Event::Connected { attachment, .. } => {
                 if let Some(session) = &mut session
@@ -197,14 +207,31 @@ fn show(
     Ok(())
 }
 
+/// How many refused messages are listed at the end; each was answered by an error when it was.
+const REFUSED_MAX: usize = 100;
+
+/// The beginning of a text, to recognise it by.
+fn shortened(text: &str) -> String {
+    let mut chars = text.chars();
+    let start: String = chars.by_ref().take(60).collect();
+    if chars.next().is_some() { start + "…" } else { start }
+}
+
 /// What is left to tell after the end, and whether it was a good one.
-fn closed(why: Option<Reason>, unacknowledged: &[Unsaid]) -> Result<(), Failure> {
+fn closed(
+    why: Option<Reason>,
+    unacknowledged: &[Unsaid],
+    refused: &[String],
+) -> Result<(), Failure> {
+    for line in refused {
+        print::note(line);
+    }
     for unsaid in unacknowledged {
         print::note(format_args!("not acknowledged: {}", escape::escape(&unsaid.body)));
     }
     match why {
         Some(why) => Err(failed(why.text())),
-        None if !unacknowledged.is_empty() => Err(Failure::Told),
+        None if !unacknowledged.is_empty() || !refused.is_empty() => Err(Failure::Told),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use super::api::{Command, Effect, Target};
 use super::link::Phase;
 use super::outgoing::Addressee;
 use super::requests::Ask;
-use super::rooms::Standing;
+use super::rooms::{OwnRoom, Standing};
 use super::{ChatClient, Stage};
 use crate::names;
 use crate::outbox::Outbox;
@@ -151,7 +151,10 @@ impl ChatClient {
     fn join(&mut self, room: &str) -> Result<Ask, Reason> {
         let room = names::room(room)?;
         let limit = self.config.limits.own_rooms_max as usize;
-        if self.rooms.get(&room).is_none() && self.rooms.len() >= limit {
+        // The server takes what was asked for in order: a room that is being left makes place.
+        let leaving = |room: &OwnRoom| room.standing == Standing::Leaving;
+        let leaving = self.rooms.iter().filter(|(_, room)| leaving(room)).count();
+        if self.rooms.get(&room).is_none() && self.rooms.len() - leaving >= limit {
             return Err(Reason::TooManyRooms);
         }
         let own = self.rooms.insert(&room, Standing::Joining);

@@ -27,6 +27,8 @@ pub(super) struct Way {
     backoff: Backoff,
     /// How often all were tried in vain since the client was last up to date.
     rounds: u32,
+    /// Why the last one did not serve.
+    why: Option<Reason>,
     /// What a redirect gave for the present connection.
     pub(super) reservation: u64,
     /// How often the client was redirected since it was last attached.
@@ -58,6 +60,7 @@ impl Way {
             retry_at: Some(now),
             backoff: Backoff::new(limits.retry_first_us, limits.retry_us_max),
             rounds: 0,
+            why: None,
             reservation: 0,
             hops: 0,
             refused: None,
@@ -140,8 +143,10 @@ impl ChatClient {
         }
         self.way.tried.clear();
         self.way.hops = 0;
-        self.way.rounds += 1;
-        if self.way.rounds == if arriving { 1 } else { 2 } {
+        // Servers that are about to be ready answer: they are not unreachable.
+        let soon = matches!(self.way.why, Some(Reason::Joining | Reason::Draining));
+        self.way.rounds += u32::from(!soon);
+        if !soon && self.way.rounds == if arriving { 1 } else { 2 } {
             let last = self.way.last.clone();
             self.tell_error(0, Reason::Unreachable, &last, out);
         }
@@ -196,6 +201,7 @@ impl ChatClient {
         self.way.tried.push(link.dialled);
         self.way.tried.push(link.address.clone());
         self.way.last = link.address;
+        self.way.why = Some(why);
         self.way.reservation = 0;
         self.detach();
         if let Some(server) = self.way.announced.take() {

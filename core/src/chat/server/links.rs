@@ -183,8 +183,10 @@ impl ChatServer {
         }
     }
 
+    /// Keeps a place, if there is one: what the sender last heard of our load may be old. A newcomer
+    /// that comes without one is treated as any other.
     fn on_reserve(&mut self, now: Time, reserve: &Reserve) {
-        if self.reservations.len() < self.limits().users_max as usize {
+        if self.load() < self.limits().users_max {
             let until = now + self.limits().reservation_us;
             self.reservations.insert(reserve.reservation.0, until);
         }

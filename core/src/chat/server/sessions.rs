@@ -28,7 +28,7 @@ use crate::wire::hello::{Bye, Hello, Ping, Pong, Role, Transport, Welcome};
 use crate::wire::peer::{Presence, Reserve, ServerState};
 use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
-/// How many redirects a newcomer may have behind it before it is taken beyond the limit.
+/// How many redirects a newcomer may have behind it before it is told that all are full.
 const HOPS_MAX: u8 = 4;
 /// How long a client may take to hand back what it has, in all.
 const RETURN_US_MAX: u64 = 60 * SECOND_US;
@@ -220,13 +220,14 @@ impl ChatServer {
         let resumes = request.intent != Intent::New && known;
         let reserved = self.reservations.remove(&attach.reservation.0).is_some();
         let load = self.load() - u32::from(here);
-        let beyond = resumes || reserved || attach.hops >= HOPS_MAX;
+        let beyond = resumes || reserved;
         let limits = self.limits();
         let limit = if beyond { limits.users_hard_max } else { limits.users_max };
         if load < limit {
             return true;
         }
-        match self.server_with_room(beyond) {
+        let next = (attach.hops < HOPS_MAX).then(|| self.server_with_room(resumes)).flatten();
+        match next {
             Some((peer, address)) => {
                 let reservation = self.prng.next_u64().max(1);
                 let reserve = Reserve { reservation: Fixed64(reservation) };
