@@ -2,6 +2,7 @@
 
 use super::api::{Effect, Event, Message as Shown};
 use super::link::Phase;
+use super::outgoing::Addressee;
 use super::rooms::Partial;
 use super::roster::Change;
 use super::rows::RowScope;
@@ -269,6 +270,13 @@ impl ChatClient {
             if let Some(partial) = own.partial.take_if(done) {
                 self.seen.merge(&partial.seen);
             }
+        }
+        if everything || self.caught_up {
+            let rooms = &self.rooms;
+            self.outgoing.catch_up(|to| match to {
+                Addressee::Room(room) => rooms.get(room).is_none_or(|room| room.partial.is_none()),
+                Addressee::Person(..) => true,
+            });
         }
         if everything {
             self.caught_up = true;

@@ -164,6 +164,16 @@ impl Outgoing {
         self.stale > 0
     }
 
+    /// What `has_come` says of where a message went has come whole: of what the server had then,
+    /// nothing is seen later.
+    pub(super) fn catch_up(&mut self, has_come: impl Fn(&Addressee) -> bool) {
+        let had = self.had;
+        for own in self.queue.iter_mut().take_while(|own| own.number <= had) {
+            own.out_of_sight |= has_come(&own.to);
+        }
+        self.release();
+    }
+
     /// A room was left: what was said there need not be seen.
     pub(super) fn leave(&mut self, room: &str) {
         for own in &mut self.queue {
@@ -307,6 +317,19 @@ mod tests {
         assert!(!outgoing.expects_refusals());
         assert_eq!(outgoing.refuse(3).map(|own| own.reference), Some(104));
         assert_eq!(outgoing.unacknowledged_count(), 2);
+        outgoing.check();
+    }
+
+    #[test]
+    fn what_a_server_had_and_did_not_show_is_not_waited_for() {
+        let mut outgoing = said(3);
+        outgoing.acknowledge_next(1);
+        outgoing.acknowledge_next(2);
+        assert_eq!(outgoing.attach(2), Agreement::Good);
+        outgoing.catch_up(|_| false);
+        assert_eq!(outgoing.kept(), 3);
+        outgoing.catch_up(|_| true);
+        assert_eq!(outgoing.kept(), 1, "the third is not there yet");
         outgoing.check();
     }
 
