@@ -104,3 +104,20 @@ fn what_a_neighbour_accepted_after_two_clusters_met_can_be_handed_back() {
         assert_eq!(rows, 1, "seed {seed}");
     }
 }
+
+/// What changes while two servers introduce themselves to each other is told to both.
+#[test]
+fn who_comes_while_two_servers_are_linking_is_known_to_both() {
+    for seed in 0..4 {
+        let latency_us = (20_000, 1_000);
+        let mut world = meshed(seed, Options { servers: 2, latency_us, ..Options::default() });
+        world.cut(0, 1, Cut::Reset);
+        world.run_ms(1_000);
+        world.heal(0, 1);
+        for client in 0..30 {
+            world.join_client(&format!("user{client}"), client % 2);
+            world.run_ms(10);
+        }
+        world.heal_and_judge(10_000);
+    }
+}

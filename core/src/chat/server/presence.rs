@@ -94,7 +94,7 @@ impl ChatServer {
 
     fn relay(&mut self, session: SessionId, from: Option<ConnId>, out: &mut Outbox<Effect>) {
         let Some(record) = self.roster.get(session).cloned() else { return };
-        self.for_each_link(|server, peer| {
+        self.for_each_told(|server, peer| {
             if Some(peer) != from {
                 roster::with_wire(session, &record, |wire| server.send(peer, wire, out));
             }
@@ -264,7 +264,7 @@ impl ChatServer {
             let set = TopicSet { room: name, topic: &room.topic, by: &room.topic_by };
             self.publish(scope, &set, out);
         }
-        self.for_each_link(|server, peer| {
+        self.for_each_told(|server, peer| {
             if Some(peer) != from {
                 server.send_room_record(peer, name, &room, out);
             }
