@@ -93,6 +93,12 @@ impl Node {
         self.machine.as_ref()
     }
 
+    /// What bounds it.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.setup.limits
+    }
+
     /// Whether it runs.
     #[must_use]
     pub fn is_up(&self) -> bool {

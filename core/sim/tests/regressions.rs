@@ -104,3 +104,41 @@ fn what_a_neighbour_accepted_after_two_clusters_met_can_be_handed_back() {
         assert_eq!(rows, 1, "seed {seed}");
     }
 }
+
+/// What changes while two servers introduce themselves to each other is told to both.
+#[test]
+fn who_comes_while_two_servers_are_linking_is_known_to_both() {
+    for seed in 0..4 {
+        let latency_us = (20_000, 1_000);
+        let mut world = meshed(seed, Options { servers: 2, latency_us, ..Options::default() });
+        world.cut(0, 1, Cut::Reset);
+        world.run_ms(1_000);
+        world.heal(0, 1);
+        for client in 0..30 {
+            world.join_client(&format!("user{client}"), client % 2);
+            world.run_ms(10);
+        }
+        world.heal_and_judge(10_000);
+    }
+}
+
+/// A part of the cluster that was alone for longer than the grace gave the others' users up. These
+/// never went, and nobody near them hears that they did.
+#[test]
+fn after_a_long_partition_users_come_back_where_they_were_given_up_and_nowhere_else() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, three());
+        let clients = world.join_clients(&[("a", 0), ("b", 1), ("c", 2)]);
+        world.cut(0, 1, Cut::Reset);
+        world.cut(0, 2, Cut::Stall);
+        world.run_ms(40_000);
+        for (near, far) in [(clients[0], clients[1]), (clients[1], clients[0])] {
+            let far = world.client(far).name.clone();
+            assert_eq!(world.history.departures(near, &far), 1, "{far} departed");
+        }
+        world.heal_and_judge(10_000);
+        for (client, name) in [(0, "a"), (1, "b"), (1, "c"), (2, "b"), (2, "c")] {
+            assert_eq!(world.history.departures(clients[client], name), 0, "{name} was here");
+        }
+    }
+}

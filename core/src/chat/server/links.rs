@@ -491,7 +491,7 @@ impl ChatServer {
         let members = self.member_records();
         let records: Vec<MemberRecord<'_>> = members.iter().map(OwnedMember::wire).collect();
         let members = Members { members: Seq::new(&records) };
-        self.for_each_link(|server, peer| server.send(peer, &members, out));
+        self.for_each_told(|server, peer| server.send(peer, &members, out));
         self.tell_servers(out);
     }
 

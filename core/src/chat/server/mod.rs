@@ -498,6 +498,15 @@ impl ChatServer {
         }
     }
 
+    /// Does something for every peer that was told everything, whether or not it has told
+    /// everything itself: what changes from then on is to be told to it.
+    fn for_each_told(&mut self, mut each: impl FnMut(&mut Self, ConnId)) {
+        let told: Vec<ConnId> = self.links.values().copied().collect();
+        for conn in told {
+            each(self, conn);
+        }
+    }
+
     fn scope_of_room(&mut self, room: &str) -> ScopeRef {
         if room.is_empty() { EVERYONE } else { self.archive.scope(&Scope::Room(room)) }
     }

@@ -3,6 +3,7 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::conn::{Conn, Peer};
 use super::rooms::Room;
 use super::roster::{self, Change, Record};
 use super::{ChatServer, Effect};
@@ -59,9 +60,32 @@ impl ChatServer {
         if !known && self.roster.len() >= self.limits().sessions_max as usize {
             return Ok(());
         }
+        if record.presence != Presence::Online && self.sessions.contains_key(&session.session) {
+            self.insist(session.session, &record, out);
+            return Ok(());
+        }
+        // Whoever lost sight of a home gives its users up; one that sees it asks it.
+        let home = self.links.get(&record.home).copied().filter(|home| *home != from);
+        let home = home
+            .filter(|home| self.conns.get(*home).and_then(Conn::peer).is_some_and(Peer::is_linked));
+        if let (Presence::Away | Presence::Gone, Some(home)) = (record.presence, home) {
+            self.send(home, session, out);
+            return Ok(());
+        }
         self.merge_record(session.session, record, Some(from), Reason::Unknown, out);
         self.contradict(now, session.session, out);
         Ok(())
+    }
+
+    /// Others gave a session up that is attached here. Nobody here is told that it went and came.
+    fn insist(&mut self, session: SessionId, theirs: &Record, out: &mut Outbox<Effect>) {
+        let Some(record) = self.roster.get(session) else { return };
+        let mut record = record.clone();
+        if (theirs.attachment, theirs.version) < (record.attachment, record.version) {
+            return;
+        }
+        (record.attachment, record.version) = (theirs.attachment, theirs.version + 1);
+        self.merge_record(session, record, None, Reason::Unknown, out);
     }
 
     /// Merges a record, relays what is new to the other peers, and tells clients what changed.
@@ -76,13 +100,10 @@ impl ChatServer {
         for room in &record.rooms {
             self.know_room(room, Clock(0), out);
         }
-        let superseded = self.sessions.get(&session).copied().filter(|_| {
-            record.home != self.id
-                && self.roster.get(session).is_some_and(|own| record.attachment > own.attachment)
-        });
         let Some(changes) = self.roster.merge(session, record) else { return };
-        if let Some(conn) = superseded {
-            self.sessions.remove(&session);
+        if self.roster.get(session).is_some_and(|record| record.home != self.id)
+            && let Some(conn) = self.sessions.remove(&session)
+        {
             self.close(conn, Reason::Superseded, out);
         }
         self.relay(session, from, out);
@@ -94,7 +115,7 @@ impl ChatServer {
 
     fn relay(&mut self, session: SessionId, from: Option<ConnId>, out: &mut Outbox<Effect>) {
         let Some(record) = self.roster.get(session).cloned() else { return };
-        self.for_each_link(|server, peer| {
+        self.for_each_told(|server, peer| {
             if Some(peer) != from {
                 roster::with_wire(session, &record, |wire| server.send(peer, wire, out));
             }
@@ -264,7 +285,7 @@ impl ChatServer {
             let set = TopicSet { room: name, topic: &room.topic, by: &room.topic_by };
             self.publish(scope, &set, out);
         }
-        self.for_each_link(|server, peer| {
+        self.for_each_told(|server, peer| {
             if Some(peer) != from {
                 server.send_room_record(peer, name, &room, out);
             }
