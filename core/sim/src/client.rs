@@ -116,7 +116,7 @@ struct Own {
     acked: bool,
 }
 
-/// One client: see the [module](self).
+/// One scripted client, on the wire: what it sends is its own, what it checks is what came.
 #[derive(Debug)]
 pub struct Client {
     /// The name it asks for.
