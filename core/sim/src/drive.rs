@@ -28,6 +28,11 @@ impl World {
     /// Kills a server: it loses all it had, its connections end, perhaps with a part of what they
     /// carried.
     pub fn crash(&mut self, node: usize) {
+        self.end(node, true);
+    }
+
+    /// A server is no more. What its connections carry still arrives, unless some of it is lost.
+    fn end(&mut self, node: usize, loses_tail: bool) {
         let Some(_) = self.nodes[node].machine.take() else { return };
         let start = self.nodes[node].starts;
         self.nodes[node].frozen = false;
@@ -43,7 +48,11 @@ impl World {
                 if (other, then) == (node, start) {
                     self.wires[wire].ends[side] = End::Nobody;
                     let flying = self.wires[wire].pipes[side].flying() as u64;
-                    let keep = self.draw.below("tail", &[wire as u64, self.now.0], flying + 1);
+                    let keep = if !loses_tail {
+                        flying
+                    } else {
+                        self.draw.below("tail", &[wire as u64, self.now.0], flying + 1)
+                    };
                     self.wires[wire].pipes[side].lose_tail(keep as usize);
                     self.finish(wire, side);
                 }
@@ -326,6 +335,9 @@ impl World {
                 break;
             }
         }
+        if self.nodes[node].is_up() && self.nodes[node].stopping {
+            return self.end(node, false);
+        }
         let Some(machine) = self.nodes[node].machine.as_ref() else { return };
         let due = machine.poll_timeout().expect("a server always waits for something");
         assert!(due > self.now, "a deadline that is due fires or moves");
@@ -453,7 +465,8 @@ impl World {
                 let at = now + SECOND_US;
                 self.schedule(at, Event::ForceClose { node, start, conn });
             }
-            Effect::Crash | Effect::Stopped => self.crash(node),
+            Effect::Crash => self.crash(node),
+            Effect::Stopped => self.nodes[node].stopping = true,
             other => panic!("the outlets do {other:?}"),
         }
     }

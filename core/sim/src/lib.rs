@@ -16,6 +16,7 @@ mod drive;
 mod history;
 mod judge;
 mod node;
+mod observer;
 mod pipe;
 mod real;
 mod world;

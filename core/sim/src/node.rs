@@ -56,6 +56,8 @@ pub struct Node {
     pub(crate) starts: u64,
     pub(crate) machine: Option<ChatServer>,
     pub(crate) frozen: bool,
+    /// It wants to stop, once what it sent is on its way.
+    pub(crate) stopping: bool,
     /// What happened while it was frozen.
     pub(crate) deferred: Vec<Event>,
     pub(crate) outlets: Outlets,
@@ -76,6 +78,7 @@ impl Node {
             starts: 0,
             machine: None,
             frozen: false,
+            stopping: false,
             deferred: Vec::new(),
             outlets: Outlets::new(),
             lines: BTreeMap::new(),
@@ -137,7 +140,7 @@ impl Node {
         self.outlets = Outlets::new();
         self.lines.clear();
         self.out = Outbox::new();
-        self.frozen = false;
+        (self.frozen, self.stopping) = (false, false);
         self.deferred.clear();
         self.timer = None;
         self.persisted = now;
