@@ -159,7 +159,11 @@ fn json_that_makes_no_sense_is_an_error_and_never_the_end() {
     assert_eq!(ada.wait_for("error")["code"], "body_too_long");
     ada.say("still there");
     ada.wait_for_sent("still there");
-    assert!(ada.finish().status.success());
+    let finished = ada.finish();
+    // What could not be said is listed once more, each with its reason.
+    assert_eq!(finished.status.code(), Some(1));
+    let listed = finished.stderr.iter().filter(|line| line.contains("not said: ")).count();
+    assert_eq!(listed, 4, "{:?}", finished.stderr);
 }
 
 #[test]
