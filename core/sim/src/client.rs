@@ -177,6 +177,8 @@ pub struct Client {
     users_parts: Vec<(String, bool, String)>,
     /// The last list of rooms: name, users, entries.
     pub room_list: Vec<(String, u32, u64)>,
+    /// Whether it does nothing by itself.
+    pub(crate) asleep: bool,
     /// Whether it keeps no more than what it needs to go on: it hands nothing back.
     pub forgetful: bool,
 }
@@ -233,6 +235,7 @@ impl Client {
             users: Vec::new(),
             users_parts: Vec::new(),
             room_list: Vec::new(),
+            asleep: false,
             forgetful: false,
         }
     }
@@ -438,6 +441,11 @@ impl Client {
 
     pub(crate) fn on_time(&mut self, now: Time) {
         self.now = now;
+        if self.asleep {
+            self.next_ping = now + PING_US;
+            self.heard = now;
+            return;
+        }
         match self.state {
             State::Waiting(at) if at <= now => {
                 self.state = State::Connecting(now + CONNECT_US);
@@ -481,7 +489,7 @@ impl Client {
     }
 
     pub(crate) fn on_closed(&mut self, now: Time) {
-        if self.state != State::Stopped {
+        if !matches!(self.state, State::Stopped | State::Waiting(_)) {
             self.lose(now, Reason::Ended);
         }
     }

@@ -623,14 +623,10 @@ impl World {
     /// A client stops reading, or reads again.
     pub fn set_reading(&mut self, client: usize, reads: bool) {
         self.seats[client].reads = reads;
+        self.seats[client].client.asleep = !reads;
         if let (true, Some(wire)) = (reads, self.seats[client].wire) {
-            let side = self.side_of_server(wire);
-            self.client_reads(client, wire, side);
+            self.client_reads(client, wire, 1);
         }
-    }
-
-    fn side_of_server(&self, wire: usize) -> usize {
-        usize::from(matches!(self.wires[wire].ends[1], End::Node { .. }))
     }
 
     fn on_client_timer(&mut self, client: usize) {
@@ -678,9 +674,9 @@ impl World {
 
     fn drop_client_wire(&mut self, client: usize) {
         if let Some(wire) = self.seats[client].wire.take() {
-            let own = 1 - self.side_of_server(wire);
-            self.wires[wire].ends[own] = End::Nobody;
-            self.finish(wire, own);
+            // Who connects is at the first end.
+            self.wires[wire].ends[0] = End::Nobody;
+            self.finish(wire, 0);
         }
     }
 
@@ -698,7 +694,7 @@ impl World {
                 }
                 Action::Send(bytes) => {
                     if let Some(wire) = self.seats[client].wire {
-                        self.transmit(wire, 1 - self.side_of_server(wire), &bytes);
+                        self.transmit(wire, 0, &bytes);
                     }
                 }
                 Action::Close => {

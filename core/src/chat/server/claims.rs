@@ -52,6 +52,13 @@ impl Claims {
         self.pending.retain(|_, claim| claim.conn != conn);
     }
 
+    /// The roster knows of a claim that was granted: it speaks for itself from now on.
+    pub(super) fn settle(&mut self, session: SessionId, claim: Clock) {
+        if !self.granted.is_empty() {
+            self.granted.retain(|_, (clock, holder, _)| *holder != session || *clock > claim);
+        }
+    }
+
     pub(super) fn expire(&mut self, now: Time) {
         self.granted.retain(|_, (_, _, until)| *until > now);
     }

@@ -383,6 +383,12 @@ impl ChatServer {
         self.state
     }
 
+    /// How many users are attached to it.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// How many servers it is linked with.
     #[must_use]
     pub fn linked(&self) -> usize {

@@ -106,6 +106,9 @@ impl ChatServer {
         {
             self.close(conn, Reason::Superseded, out);
         }
+        if let Some(record) = self.roster.get(session) {
+            self.claims.settle(session, record.claim);
+        }
         self.relay(session, from, out);
         for change in &changes {
             self.publish_change(session, change, reason, out);
