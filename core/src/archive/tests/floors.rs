@@ -87,7 +87,8 @@ fn a_newcomer_that_adopts_a_floor_counts_as_if_it_had_shown_everything_and_trimm
         let (a, b) = (&joiner.archive, &peer.archive);
         assert_alike(a, b);
         assert_eq!(a.rows_trimmed(), b.rows_trimmed());
-        for (origin, value) in b.origins() {
+        // An origin without entries may have been named by a trimmed one alone.
+        for (origin, value) in b.origins().filter(|(origin, _)| b.shown(*origin) > 0) {
             let here = a.find_origin(&value).expect("it is known");
             assert_eq!(a.first_number(here), b.first_number(origin));
             assert_eq!(a.rolling(here), b.rolling(origin));
