@@ -335,6 +335,14 @@ pub enum Event {
         /// Why.
         why: Reason,
     },
+    /// The cluster does not have what was received any more: all servers had ended at once, or the
+    /// address leads to another cluster. What the client kept was handed back as far as a server
+    /// could verify it. Told right after [`Event::Connected`]; then comes whatever there is, less
+    /// what was shown before.
+    Reset {
+        /// How many messages had come.
+        held: u64,
+    },
     /// The servers of the cluster are these from now on.
     Servers {
         /// In the order of the ring: `&str` each.

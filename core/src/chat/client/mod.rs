@@ -141,6 +141,8 @@ struct Me {
     cluster: Option<Tag>,
     /// Own messages up to this number are shown when they come again: they were forgotten.
     forgotten: u64,
+    /// How many messages had come from an archive that is gone, until the application was told.
+    lost: Option<u64>,
 }
 
 /// The lists of the first arrival, as they are passed on.
@@ -199,6 +201,7 @@ impl ChatClient {
             intent: Intent::New,
             cluster: None,
             forgotten: 0,
+            lost: None,
         };
         ChatClient {
             ring: Ring::new(&config.servers),
