@@ -107,7 +107,7 @@ fn a_worker_without_its_parent_does_not_serve() {
     let output = cordee()
         .args(["__chat-server", "--parent", "1", "--listen", "127.0.0.1:0"])
         .args(["--advertise", "127.0.0.1:5000", "--cluster", "x", "--limit", "1"])
-        .args(["--hard-limit", "1", "--copies", "1"])
+        .args(["--hard-limit", "1", "--copies", "1", "--archive-memory", "2000000"])
         .output()
         .expect("the program runs");
     assert_eq!(output.status.code(), Some(1));
