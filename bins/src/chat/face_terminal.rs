@@ -75,10 +75,7 @@ struct Editing {
 impl FaceTerminal {
     /// Shows that it is connecting; asks for a name when there is none. The line editor begins with
     /// what was `typed` before.
-    pub(crate) fn start(
-        conversation: &Arc<Conversation>,
-        typed: String,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn start(conversation: &Arc<Conversation>, typed: String) -> Result<Self, Failure> {
         let spinner = ProgressBar::new_spinner().with_message("connecting");
         spinner.set_style(ProgressStyle::default_spinner());
         spinner.enable_steady_tick(Duration::from_millis(100));

@@ -84,10 +84,8 @@ fn ask() -> io::Result<Answer> {
     let (mut bytes, mut answered) = (Vec::new(), false);
     while !answered && bytes.len() < TYPED_BYTES_MAX {
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let left =
+            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&left)) {
             Ok(0) => break,
             Ok(_) => {}
@@ -152,7 +150,8 @@ mod tests {
     fn a_report_is_found_wherever_it_stands() {
         assert_eq!(find_report(b"\x1b[10;1R"), Some((0, 7)));
         assert_eq!(find_report(b"typed\x1b[A\x1b[1;22Rmore"), Some((8, 15)));
-        for none in [&b""[..], b"\x1b[", b"\x1b[10;1", b"\x1b[10R", b"\x1b[1;2;3R", b"\x1b[;R", b"[1;1R"]
+        for none in
+            [&b""[..], b"\x1b[", b"\x1b[10;1", b"\x1b[10R", b"\x1b[1;2;3R", b"\x1b[;R", b"[1;1R"]
         {
             assert_eq!(find_report(none), None, "{none:?}");
         }

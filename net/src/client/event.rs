@@ -254,7 +254,8 @@ pub enum Event {
         ma: u64,
         /// How many of them came from here or were sent here.
         mt: u64,
-        /// How many of them the client has seen: equal to both when all is drained.
+        /// How many of them the client has seen: when all is drained equal to both, less what the
+        /// archive had dropped before.
         held: u64,
     },
     /// A request is done that has no other answer.

@@ -424,13 +424,7 @@ impl ChatServer {
     }
 
     /// All that is asked for was trimmed.
-    fn refuse_trimmed(
-        &mut self,
-        id: ConnId,
-        request: u64,
-        trimmed: u64,
-        out: &mut Outbox<Effect>,
-    ) {
+    fn refuse_trimmed(&mut self, id: ConnId, request: u64, trimmed: u64, out: &mut Outbox<Effect>) {
         let detail = format!("kept from message {} on", trimmed + 1);
         let reason = Reason::Trimmed;
         self.send(id, &Failed { request, say: false, reason, detail: &detail }, out);

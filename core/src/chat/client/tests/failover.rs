@@ -332,8 +332,7 @@ fn an_archive_that_is_gone_is_told_and_what_there_is_received_from_its_beginning
     // Perhaps the server can verify what the client holds: it is asked to resume.
     let attach = "attach ada #12 Resume own 0 in #all seen [5000:2]";
     rig.feed(link, &Want { ranges: Seq::new(&[(origin_of(A), 1, 2)]) });
-    let expected =
-        [attach, "return 5000:1 of the old one", "return 5000:2 too", "returned 2"];
+    let expected = [attach, "return 5000:1 of the old one", "return 5000:2 too", "returned 2"];
     assert_eq!(rig.sent[&link], expected);
     // It could not.
     rig.sent.insert(link, alloc::vec![attach.into()]);
