@@ -33,6 +33,9 @@ fn everyone_is_told_when_the_archive_is_gone() {
     ada.wait_for_sent("line 3");
     let mut bob = Client::start(&cluster.addresses[1..], "bob");
     bob.wait_for_body("line 3");
+    let args = ["--name", "ben", "--reset"];
+    let mut ben = Client::start_with(&cluster.addresses, &args);
+    ben.wait_for_body("line 3");
     let state = tempfile::tempdir().expect("a directory for sessions");
     let mut plain = cordee()
         .args(["chat", "--name", "eve", &cluster.addresses[0]])
@@ -51,7 +54,7 @@ fn everyone_is_told_when_the_archive_is_gone() {
     ada.wait("everyone", |event| event["event"] == "arrived" && event["name"] == "zoe");
 
     kill_all(&cluster);
-    for client in [&mut ada, &mut bob] {
+    for client in [&mut ada, &mut bob, &mut ben] {
         let reset = client.wait_for("reset");
         assert_eq!(reset, json!({"event": "reset", "why": "archive_lost", "held": 3}));
         assert_eq!(client.wait_until_drained(), 0);

@@ -65,6 +65,20 @@ fn signals_stop_everything_in_good_order() {
 }
 
 #[test]
+fn a_second_signal_does_not_wait_for_a_server_that_hangs() {
+    let cluster = Cluster::start(&["--servers", "2"]);
+    let parent = cluster.parent_pid();
+    let hangs = cluster.signal(0, Signal::STOP);
+    kill_process(pid(parent), Signal::INT).expect("it runs");
+    let other = &cluster.addresses[1];
+    wait_until("the other to end", || TcpStream::connect(other).is_err().then_some(()));
+    assert!(runs(parent) && runs(hangs), "one signal leaves a server its time");
+    kill_process(pid(parent), Signal::INT).expect("it runs");
+    wait_until("the parent to end", || (!runs(parent)).then_some(()));
+    assert!(!runs(hangs));
+}
+
+#[test]
 fn ports_are_consecutive_from_the_one_that_was_given() {
     // A free run of ports, as far as one can know beforehand.
     let first = wait_until("three free ports in a row", || {

@@ -3,7 +3,8 @@
 mod common;
 
 use common::terminal::Terminal;
-use common::{Client, Cluster, wait_until};
+use common::{Client, Cluster, pid, wait_until};
+use rustix::process::{Signal, kill_process};
 
 #[test]
 fn a_terminal_has_a_prompt_completion_and_messages_above_the_line() {
@@ -108,4 +109,26 @@ fn a_dumb_terminal_gets_plain_lines() {
     let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
     assert!(status.success());
     assert!(!ada.drew_codes(), "nothing but text was drawn");
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    for answers in [false, true] {
+        let args = ["--name", "ada"];
+        let mut ada = match answers {
+            true => Terminal::start(&cluster.addresses, &args),
+            // It is still waiting for the answer.
+            false => Terminal::start_mute(&cluster.addresses, &args, "xterm"),
+        };
+        ada.wait_for_code();
+        if answers {
+            ada.wait_for("ada #all ");
+        }
+        wait_until("keys to be read one by one", || (!ada.is_as_it_was()).then_some(()));
+        kill_process(pid(ada.process.id().into()), Signal::TERM).expect("it runs");
+        let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
+        assert!(status.success(), "{status}");
+        assert!(ada.is_as_it_was());
+    }
 }

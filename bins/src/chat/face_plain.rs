@@ -30,6 +30,9 @@ impl FacePlain {
         conversation: &Arc<Conversation>,
         typed: Option<String>,
     ) -> Result<Self, Failure> {
+        if conversation.wants_name() {
+            print::note("choose a name: /name NEW");
+        }
         let reading = Arc::clone(conversation);
         thread::Builder::new()
             .name("input".to_owned())

@@ -118,12 +118,7 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
         }
         None => login_name().unwrap_or_default(),
     };
-    let terminal = if args.json { Terminal::None } else { Terminal::find() };
-    if let Terminal::Simple { why, .. } = &terminal {
-        print::note(format_args!("{why}: plain lines, without line editing"));
-    }
-    let edits = matches!(terminal, Terminal::Edits { .. });
-    if name.is_empty() && !edits && !args.json {
+    if name.is_empty() && !args.json && !terminal::is_there() {
         return Err(usage("who are you? give a name with --name"));
     }
     let mut session = session(args, &name)?;
@@ -142,6 +137,12 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
     let conversation = Arc::new(conversation);
     let leaving = Arc::clone(&conversation);
     signals::watch(move |count| if count == 1 { leaving.interrupt() } else { leaving.close() })?;
+    // Only now, when a signal waits until the terminal was given back.
+    let terminal = if args.json { Terminal::None } else { Terminal::find() };
+    if let Terminal::Simple { why, .. } = &terminal {
+        print::note(format_args!("{why}: plain lines, without line editing"));
+    }
+    let edits = matches!(terminal, Terminal::Edits { .. });
     let mut face: Box<dyn Face> = match terminal {
         Terminal::None if args.json => Box::new(face_json::FaceJson::start(&conversation, &name)?),
         Terminal::None => Box::new(face_plain::FacePlain::start(&conversation, None)?),

@@ -31,7 +31,7 @@ pub(crate) enum Terminal {
 impl Terminal {
     /// Looks at standard input and output; takes at most [`ANSWER_WAIT`].
     pub(crate) fn find() -> Terminal {
-        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        if !is_there() {
             return Terminal::None;
         }
         let name = std::env::var_os("TERM").unwrap_or_default();
@@ -50,6 +50,11 @@ impl Terminal {
             }
         }
     }
+}
+
+/// Whether a person types and reads on a terminal.
+pub(crate) fn is_there() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
 /// What came of asking for the cursor.

@@ -105,6 +105,23 @@ impl Terminal {
     pub fn drew_codes(&self) -> bool {
         self.codes
     }
+
+    /// Waits until something is drawn by an escape code.
+    pub fn wait_for_code(&mut self) {
+        while !self.codes {
+            let bytes = self.drawn.recv_timeout(PATIENCE).expect("it draws");
+            self.codes |= bytes.contains(&0x1b);
+            self.screen.push_str(&without_codes(&bytes));
+        }
+    }
+
+    /// Whether the terminal edits lines itself, as it does for whoever does not want otherwise.
+    pub fn is_as_it_was(&self) -> bool {
+        let terminal = self.keys.as_deref().expect("it is not hung up");
+        let modes = rustix::termios::tcgetattr(terminal).expect("a terminal").local_modes;
+        use rustix::termios::LocalModes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
 }
 
 impl Drop for Terminal {

@@ -195,6 +195,11 @@ impl ChatClient {
             self.lose_archive();
             return self.reconnect(now, out);
         }
+        // Whoever forgot it all is not told what the server lacks, but sees that it is less.
+        let had = core::mem::take(&mut self.me.had);
+        if is_another && attached.ma < had {
+            self.me.lost = Some(had);
+        }
         self.me.session = attached.session;
         for (origin, number) in attached.cut {
             if let Some(index) = self.seen.find(&origin) {

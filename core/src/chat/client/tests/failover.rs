@@ -354,6 +354,20 @@ fn an_archive_that_is_gone_is_told_and_what_there_is_received_from_its_beginning
 }
 
 #[test]
+fn a_client_that_forgets_at_every_change_of_server_is_told_of_a_lost_archive_too() {
+    for (ma, told) in [(1, true), (2, false)] {
+        let (mut rig, link) = Rig::attached_with(Config { reset: true, ..config(&[A], "ada") });
+        let standby = rig.open(B);
+        rig.feed(link, &entry(1, 1, "one"));
+        rig.feed(link, &entry(2, 2, "two"));
+        let link = to_another_cluster(&mut rig, link, standby);
+        rig.take_events();
+        rig.attach(link, |attached| attached.ma = ma);
+        assert_eq!(rig.take_events().contains(&"reset 2".to_string()), told);
+    }
+}
+
+#[test]
 fn a_cluster_that_was_merged_into_another_goes_on() {
     let (mut rig, link, standby) = Rig::with_standby();
     rig.feed(link, &entry(1, 1, "one"));
