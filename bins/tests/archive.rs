@@ -59,7 +59,9 @@ fn everyone_is_told_when_the_archive_is_gone() {
         assert_eq!(reset, json!({"event": "reset", "why": "archive_lost", "held": 3}));
         assert_eq!(client.wait_until_drained(), 0);
     }
-    shown("! the archive is gone: the servers do not hold the 3 messages");
+    shown(
+        "! the archive is gone: the servers do not hold any more what you had received (3 messages",
+    );
     terminal.wait_for("! the archive is gone");
 
     // It goes on, by indexes that begin anew.

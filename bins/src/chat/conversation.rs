@@ -175,10 +175,15 @@ impl Conversation {
 
     /// The `ref` of each question that will not be answered any more.
     pub(crate) fn take_unanswered(&self) -> Vec<Option<Value>> {
-        let mut state = self.state();
-        let unanswered = |open: &Open| open.said.is_none() && !open.until_connected;
-        let taken = state.open.extract_if(.., |_, open| unanswered(open));
-        taken.map(|(_, open)| open.reference).collect()
+        let mut taken = Vec::new();
+        self.state().open.retain(|_, open| {
+            let unanswered = open.said.is_none() && !open.until_connected;
+            if unanswered {
+                taken.push(open.reference.take());
+            }
+            !unanswered
+        });
+        taken
     }
 
     /// Leaves at once.
