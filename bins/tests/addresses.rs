@@ -8,6 +8,13 @@ fn port_of(address: &str) -> &str {
     address.rsplit_once(':').expect("host:port").1
 }
 
+/// Which of two servers the client is on, and which it is not.
+fn own_and_other(client: &mut Client, addresses: &[String]) -> (usize, usize) {
+    let server = client.status()["server"].clone();
+    let own = addresses.iter().position(|address| server == address.as_str()).expect("one of two");
+    (own, 1 - own)
+}
+
 #[test]
 fn ipv6_works_like_ipv4() {
     let cluster = Cluster::start(&["-i", "::1", "--servers", "2"]);
@@ -17,9 +24,10 @@ fn ipv6_works_like_ipv4() {
     let mut bob = Client::start_with(&[], &["--name", "bob", "-i", "::1", "-p", port]);
     ada.say("hello six");
     bob.wait_for_body("hello six");
-    let killed = cluster.kill(0);
-    ada.wait("the next server", |event| event["server"] == cluster.addresses[1].as_str());
-    cluster.wait_until_back(0, killed);
+    let (own, next) = own_and_other(&mut ada, &cluster.addresses);
+    let killed = cluster.kill(own);
+    ada.wait("the next server", |event| event["server"] == cluster.addresses[next].as_str());
+    cluster.wait_until_back(own, killed);
     let status = run(&["status", "-i", "::1", "-p", port, "--json"]);
     assert_eq!(status.status.code(), Some(0), "{status:?}");
     // A member on another address of the machine, linked by IPv6.
@@ -72,9 +80,10 @@ fn who_listens_on_every_address_says_how_it_is_reached() {
     assert_eq!(servers, expected, "what clients are told leads there");
     let second = Cluster::start(&["--peer", &reached[1], "-i", "127.0.0.2"]);
     wait_until_equal(&[&reached[..], &second.addresses[..]].concat(), "cordee");
-    first.kill(0);
+    let (own, _) = own_and_other(&mut ada, &reached);
+    first.kill(own);
     ada.wait("another server", |event| {
-        event["event"] == "connected" && event["server"] != reached[0].as_str()
+        event["event"] == "connected" && event["server"] != reached[own].as_str()
     });
 }
 

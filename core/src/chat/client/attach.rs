@@ -120,6 +120,11 @@ impl ChatClient {
         if self.me.name.is_empty() {
             return;
         }
+        let cluster = self.primary.as_ref().and_then(|link| link.cluster);
+        if self.me.cluster != cluster && self.me.offers >= OFFERS_MAX {
+            // Over this link it takes longer than the servers wait for it.
+            self.lose_archive();
+        }
         let fresh = self.me.intent != Intent::Resume;
         for (_, room) in self.rooms.iter_mut() {
             if fresh {
@@ -188,6 +193,7 @@ impl ChatClient {
         let (asked, server) = (link.intent, link.address.clone());
         let before = core::mem::replace(&mut self.me.cluster, link.cluster);
         let is_another = before.is_some() && before != self.me.cluster;
+        self.me.offers = 0;
         if asked == Intent::Resume && attached.intent != Intent::Resume {
             self.lose_archive();
         } else if asked == Intent::Resume && is_another && self.lacks_what_was_seen(attached) {
@@ -400,6 +406,7 @@ impl ChatClient {
         });
         if let Some(link) = &mut self.primary {
             link.deadline = None;
+            self.me.offers += u8::from(self.me.cluster != link.cluster);
         }
         self.hand_back = Some(HandBack { places, next: 0, count: 0 });
         self.hand_back_more(now, out);
@@ -465,6 +472,8 @@ const SEEN_PAIRS_MAX: usize = 1_200;
 const PARTIAL_PAIRS_MAX: usize = 600;
 /// Other names that are tried when the own one was taken while the client was away.
 const NAME_TRIES_MAX: u8 = 9;
+/// How often what is kept is offered to another cluster, when that ends before its answer.
+const OFFERS_MAX: u8 = 3;
 /// How often a server may want pings at the most.
 const PING_US_MIN: u64 = 20 * MILLI_US;
 /// How seldom at the least.

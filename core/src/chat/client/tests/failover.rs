@@ -368,6 +368,26 @@ fn a_client_that_forgets_at_every_change_of_server_is_told_of_a_lost_archive_too
 }
 
 #[test]
+fn who_cannot_hand_back_in_time_begins_anew_instead_of_trying_for_ever() {
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.feed(link, &entry(1, 1, "one"));
+    let mut link = to_another_cluster(&mut rig, link, standby);
+    rig.take_events();
+    for _ in 0..3 {
+        assert!(rig.sent[&link][0].contains("Resume"), "{:?}", rig.sent[&link]);
+        rig.feed(link, &Want { ranges: Seq::new(&[(origin_of(A), 1, 1)]) });
+        rig.feed(link, &bye(Reason::HelloTimeout));
+        if rig.dialled.is_empty() {
+            rig.wait_for_dial();
+        }
+        link = open_in_another_cluster(&mut rig);
+    }
+    assert!(rig.sent[&link][0].contains("Reset"), "{:?}", rig.sent[&link]);
+    rig.attach(link, |_| ());
+    assert!(rig.take_events().contains(&"reset 1".to_string()));
+}
+
+#[test]
 fn a_cluster_that_was_merged_into_another_goes_on() {
     let (mut rig, link, standby) = Rig::with_standby();
     rig.feed(link, &entry(1, 1, "one"));
