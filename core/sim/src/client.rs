@@ -699,6 +699,7 @@ impl Client {
         match bye.reason {
             Reason::Superseded | Reason::Goodbye => self.stop(),
             Reason::Full if bye.next.is_empty() => {
+                self.hops = 0;
                 let server = self.server.clone();
                 self.go_to(&server, u64::from(bye.retry_ms) * 1_000);
             }

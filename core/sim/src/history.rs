@@ -264,7 +264,7 @@ impl History {
         }
     }
 
-    fn on_shown(&mut self, client: usize, shown: &Shown, expects: Expected) {
+    fn on_shown(&mut self, client: usize, shown: &Shown, expected: Expected) {
         let key = (shown.author, shown.number);
         let said = self.said.get(&key);
         let genuine = said.is_some_and(|said| (&said.body, &said.scope) == (&shown.body, &shown.scope));

@@ -154,7 +154,9 @@ impl Story {
             Habit::Alone => {
                 // Names are known for sure only where nobody takes others.
                 let other = act.dice[1] as usize % self.world.reals.len();
-                if other != real && !self.plan.habits.contains(&Habit::Rename) {
+                let renaming = [Habit::Rename, Habit::Clash, Habit::Arrive, Habit::Rush];
+                let renamed = renaming.iter().any(|habit| self.plan.habits.contains(habit));
+                if other != real && !renamed {
                     let name = self.world.reals[other].name().to_owned();
                     self.world.say_real(real, &name, &format!("{} alone", act.number));
                 }
