@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use cordee_core::ids::{AuthorId, Origin, SessionId, Tag};
 use cordee_core::wire::entry::Portable;
-use cordee_core::wire::{Field, Reader};
+use cordee_core::wire::{Field, Reader, Reason};
 
 use crate::client::{Happened, Shown};
 use crate::rule::{Rule, Tally, holds};
@@ -34,6 +34,8 @@ pub(crate) type Start = (usize, u64);
 pub(crate) struct Expected {
     /// Whether servers keep less than was said.
     pub(crate) trims: bool,
+    /// Whether nothing ever went wrong.
+    pub(crate) calm: bool,
     /// So many copies an acknowledgement must have.
     pub(crate) copies: u8,
 }
@@ -256,6 +258,10 @@ impl History {
                     let Some(said) = self.said.remove(&(author, later + 1)) else { break };
                     self.said.insert((author, later), said);
                 }
+            }
+            Happened::Renamed(from, to, reason) => {
+                let lost = *reason == Reason::NameLost && expected.calm;
+                holds!(self.tally, Asked, !lost, "{from} was given, and became {to}");
             }
             Happened::Departed(name, room) if room.is_empty() => {
                 *seen.departed.entry(name.clone()).or_default() += 1;

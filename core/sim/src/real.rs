@@ -174,7 +174,13 @@ impl Real {
                 *self.stays.entry(text(room)).or_default() += 1;
                 self.happened.push(Happened::Left(text(room)));
             }
-            Told::Renamed { to, own: true, .. } => self.name = text(to),
+            Told::Renamed { from, to, own, why } => {
+                if own {
+                    self.name = text(to);
+                }
+                let why = why.unwrap_or(Reason::Unknown);
+                self.happened.push(Happened::Renamed(text(from), text(to), why));
+            }
             Told::Status { ma, mt, held, .. } => self.status = Some((ma, mt, held)),
             Told::Error { reference, reason, .. } => {
                 self.errors.push((reference, reason.word()));

@@ -61,6 +61,8 @@ rules! {
     Silent = "A12 silent",
     /// what is sent again is about what was missing
     Resent = "A12",
+    /// in a cluster without faults nobody loses a name that was given to him
+    Asked = "N1",
     /// one name, one user, as soon as the cluster is calm
     Names = "N2",
     /// everybody's list of users is who is there, by the name that they know of

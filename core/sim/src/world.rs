@@ -776,8 +776,9 @@ impl World {
     /// wrong.
     pub(crate) fn expected(&self) -> Expected {
         let servers = self.options.servers.min(self.options.started) as u8;
-        let copies = if self.disturbed.is_none() { self.options.copies.min(servers) } else { 1 };
-        Expected { trims: self.trims(), copies }
+        let calm = self.disturbed.is_none();
+        let copies = if calm { self.options.copies.min(servers) } else { 1 };
+        Expected { trims: self.trims(), calm, copies }
     }
 
     // Connections of a script.

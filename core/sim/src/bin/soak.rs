@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use argh::FromArgs;
-use cordee_sim::{Counts, Fault, Outcome, Plan, Rule, Tally, run, shrink};
+use cordee_sim::{
+    Counts, Failure, Fault, Outcome, Plan, Planted, Rule, SEEDS_MAX, Tally, hunt, run, shrink,
+};
 
 /// Clusters under every fault that a seed can draw: exits with 1 when anything did not hold.
 #[derive(FromArgs)]
@@ -24,6 +26,12 @@ struct Args {
     /// tell what happens in the world, line by line; with --seed
     #[argh(switch)]
     trace: bool,
+    /// look for the deliberate faults instead, and print the table of docs/testing.md
+    #[argh(switch)]
+    planted: bool,
+    /// put the table of --planted into this file, between its marks
+    #[argh(option)]
+    into: Option<std::path::PathBuf>,
     /// how many threads (default: one for each core)
     #[argh(option)]
     jobs: Option<usize>,
@@ -57,6 +65,10 @@ fn main() -> ExitCode {
     if let Some(seed) = args.seed {
         return one(seed, args.trace);
     }
+    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if args.planted {
+        return planted(jobs, args.into.as_deref());
+    }
     let (from, to, end) = match args.seeds {
         Some((from, to)) => (from, to, None),
         None => {
@@ -65,7 +77,6 @@ fn main() -> ExitCode {
             (from, u64::MAX, Some(Instant::now() + Duration::from_secs_f64(minutes * 60.0)))
         }
     };
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let begun = Instant::now();
     let sum = many(from, to, end, jobs);
     report(&sum, from, jobs, begun.elapsed());
@@ -180,4 +191,65 @@ fn one(seed: u64, trace: bool) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Looks for every deliberate fault. Fails when one is not found.
+fn planted(jobs: usize, into: Option<&std::path::Path>) -> ExitCode {
+    let next = AtomicU64::new(0);
+    let mut found: Vec<Option<(u64, Failure)>> = vec![None; Planted::ALL.len()];
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let Some(fault) = Planted::ALL.get(at) else { return };
+                    if sender.send((at, hunt(*fault, SEEDS_MAX))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (at, caught) in receiver {
+            let says = caught.as_ref().map(|(seeds, failure)| (seeds, &failure.rule));
+            eprintln!("{:?}: {says:?}", Planted::ALL[at]);
+            found[at] = caught;
+        }
+    });
+    let table = table(&found);
+    println!("{table}");
+    if let Some(path) = into
+        && let Err(error) = write_between(path, &table)
+    {
+        eprintln!("{}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(u8::from(found.iter().any(Option::is_none)))
+}
+
+fn table(found: &[Option<(u64, Failure)>]) -> String {
+    let mut text = String::from("| deliberate fault | what it does wrong | broken rule | seeds |\n");
+    text += "| --- | --- | --- | ---: |\n";
+    for (fault, caught) in Planted::ALL.iter().zip(found) {
+        let (rule, seeds) = match caught {
+            Some((seeds, failure)) => (failure.rule.clone(), seeds.to_string()),
+            None => ("not found".to_owned(), format!("> {SEEDS_MAX}")),
+        };
+        text += &format!("| `{fault:?}` | {} | {rule} | {seeds} |\n", fault.says().trim());
+    }
+    let mut seeds: Vec<u64> = found.iter().flatten().map(|(seeds, _)| *seeds).collect();
+    seeds.sort_unstable();
+    let median = seeds.get(seeds.len() / 2).copied().unwrap_or(0);
+    text + &format!("\n{} of {} found, within {median} seeds in the median.\n", seeds.len(), found.len())
+}
+
+/// Puts the table between the marks of a file.
+fn write_between(path: &std::path::Path, table: &str) -> std::io::Result<()> {
+    const MARKS: [&str; 2] = ["<!-- planted: begin -->\n", "<!-- planted: end -->"];
+    let text = std::fs::read_to_string(path)?;
+    let marks = text.find(MARKS[0]).zip(text.find(MARKS[1]));
+    let Some((begin, end)) = marks else { return Err(std::io::Error::other("no marks for it")) };
+    std::fs::write(path, text[..begin + MARKS[0].len()].to_owned() + table + &text[end..])
 }

@@ -156,7 +156,10 @@ impl Members {
                 // One that left may start again, knowing of nobody: it is looked for still.
                 let forgotten = members
                     .get(&server)
-                    .is_some_and(|member| member.state == MemberState::Forgotten);
+                    .is_some_and(|member| {
+                        let left = planted!(LeftForEver) && member.state == MemberState::Left;
+                        left || member.state == MemberState::Forgotten
+                    });
                 server == own || forgotten || is_linked(server)
             });
             target.dialling.is_none() && target.due <= now && !unwanted

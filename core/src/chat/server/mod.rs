@@ -240,7 +240,10 @@ impl ChatServer {
         let origin = Origin {
             server: id,
             incarnation: config.incarnation,
-            nonce: u64::from_be_bytes(part(&config.entropy, 0)),
+            nonce: match planted!(ReuseOrigin) {
+                true => 0,
+                false => u64::from_be_bytes(part(&config.entropy, 0)),
+            },
         };
         let mut archive =
             Archive::new(limits.archive_bytes_max, limits.origins_max, limits.authors_max);
@@ -556,6 +559,7 @@ impl Machine for ChatServer {
                 self.members.dial_ended(dial, None, now, &mut self.prng);
             }
             Input::Drained { conn, bytes } => self.on_drained(conn, bytes, out),
+            Input::Lagged { .. } if planted!(LagUnnoticed) => {}
             Input::Lagged { conn, .. } | Input::Stalled { conn } => {
                 self.close(conn, Reason::SlowReader, out);
             }

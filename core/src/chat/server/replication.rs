@@ -60,7 +60,9 @@ impl ChatServer {
             tag: entry.tag,
         };
         let result = self.on_foreign(now, &new, out);
-        if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
+        // That the peer has it in memory does not mean that it has stored it: it says so itself.
+        let peer = self.conns.get_mut(id).and_then(Conn::peer_mut);
+        if let Some(peer) = peer.filter(|_| planted!(TrustSender)) {
             raise(&mut peer.held, origin, entry.number);
         }
         result
@@ -225,6 +227,9 @@ impl ChatServer {
 
     /// Asks for what others hold and we lack, unless its origin is about to push it.
     pub(super) fn plan_pulls(&mut self, now: Time, out: &mut Outbox<Effect>) {
+        if planted!(NoPull) {
+            return;
+        }
         for reference in (0..self.archive.origin_count()).map(OriginRef) {
             let origin = self.archive.origin(reference);
             let held = self.archive.shown(reference) + self.waiting.count(reference);
@@ -235,8 +240,10 @@ impl ChatServer {
             let Some((conn, theirs)) = self.source_of(reference, &origin, held) else { continue };
             let to = theirs.min(held + PULL_ENTRIES);
             self.stats.pulls += 1;
-            self.pulls.insert(reference, now + PULL_AGAIN_US);
-            self.send(conn, &Pull { origin, from: held + 1, to }, out);
+            let wait = if planted!(PullAgain) { 0 } else { PULL_AGAIN_US };
+            self.pulls.insert(reference, now + wait);
+            let from = held + 1 + u64::from(planted!(PullTooLate) && to > held + 1);
+            self.send(conn, &Pull { origin, from, to }, out);
         }
     }
 
@@ -252,7 +259,10 @@ impl ChatServer {
         if pushes {
             return None;
         }
-        let more = |peer: &&(ConnId, &Peer)| peer.1.holds(reference) > held;
+        let more = |peer: &&(ConnId, &Peer)| {
+            let asked = !planted!(PullFromOrigin) || peer.1.server == origin.server;
+            peer.1.holds(reference) > held && asked
+        };
         let sources = self.linked_peers().filter(|peer| more(&peer)).count() as u64;
         if sources == 0 {
             return None;
@@ -375,7 +385,7 @@ impl ChatServer {
                     .filter(|(_, number)| **number > 0)
                     .all(|(o, number)| shown.shown(OriginRef(o as u32)) >= *number)
             };
-            if let Some((clock, _)) = peer.announced.take_if(|(_, vector)| whole(vector)) {
+            if let Some((clock, _)) = peer.announced.take_if(|(_, vector)| whole(vector) || planted!(FinalTooEarly)) {
                 reached.push((id, clock));
             }
         }
