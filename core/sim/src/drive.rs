@@ -12,9 +12,12 @@ use crate::node::{Line, Node};
 use crate::rule::holds;
 use crate::world::{End, Event, World};
 
-/// An archive up to this size is checked after every step, a larger one now and then.
+/// A server states its invariants after every step of so many, one with a larger archive more
+/// rarely: what is broken once mostly stays so.
 const CHECKED_ROWS: u64 = 64;
-const CHECK_EVERY: u64 = 256;
+const CHECK_EVERY: [u64; 2] = [8, 256];
+/// MA and MT of all connections are looked at after every step of so many.
+const COUNT_EVERY: u64 = 4;
 /// So many effects an input may have whatever it is, as in telling a new peer of all there is; and
 /// so many more for each connection.
 const EFFECTS: usize = 256;
@@ -105,7 +108,8 @@ impl World {
     pub(crate) fn on_persisted(&mut self, node: usize, start: u64, through: u64) {
         if self.is_current(node, start) {
             if self.nodes[node].storage_stuck {
-                self.nodes[node].stored_meanwhile = Some(through);
+                let before = self.nodes[node].stored_meanwhile;
+                self.nodes[node].stored_meanwhile = before.max(Some(through));
                 return;
             }
             self.history.on_persisted((node, start), through);
@@ -248,11 +252,14 @@ impl World {
         self.nodes[node].steps += 1;
         let Some(machine) = self.nodes[node].machine.as_ref() else { return };
         let small = machine.archive().rows() <= CHECKED_ROWS;
-        if small || self.nodes[node].steps.is_multiple_of(CHECK_EVERY) {
+        if self.nodes[node].steps.is_multiple_of(CHECK_EVERY[usize::from(!small)]) {
             self.history.tally.saw(crate::Rule::Machine);
             machine.check();
         }
         self.watch(node);
+        if !self.nodes[node].steps.is_multiple_of(COUNT_EVERY) {
+            return;
+        }
         let Some(machine) = self.nodes[node].machine.as_ref() else { return };
         let outlets = &self.nodes[node].outlets;
         for conn in self.nodes[node].lines.keys() {

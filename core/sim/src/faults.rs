@@ -117,7 +117,8 @@ impl World {
 
     /// Heals every cut, lets everything flow, thaws and starts every server that is to come back.
     pub fn heal_all(&mut self) {
-        let cuts: Vec<(usize, usize)> = self.cuts.keys().copied().chain(self.deaf.iter().copied()).collect();
+        let cuts: Vec<(usize, usize)> =
+            self.cuts.keys().copied().chain(self.deaf.iter().copied()).collect();
         for (a, b) in cuts {
             self.heal(a, b);
         }

@@ -273,7 +273,8 @@ impl History {
     fn on_shown(&mut self, client: usize, shown: &Shown, expected: Expected) {
         let key = (shown.author, shown.number);
         let said = self.said.get(&key);
-        let genuine = said.is_some_and(|said| (&said.body, &said.scope) == (&shown.body, &shown.scope));
+        let genuine =
+            said.is_some_and(|said| (&said.body, &said.scope) == (&shown.body, &shown.scope));
         holds!(self.tally, Genuine, genuine, "client {client}: never said so: {shown:?}");
         let Some(said) = said else { return };
         let seen = self.clients.entry(client).or_default();

@@ -43,6 +43,10 @@ impl World {
         assert!(self.is_converged(), "all hold the same\n{}", self.describe());
         self.judge_servers();
         let guests = self.guests();
+        let users: usize =
+            self.nodes.iter().filter_map(|n| n.machine()).map(|machine| machine.users()).sum();
+        let there = guests.len() + self.reals.len();
+        holds!(self.history.tally, Roster, users == there, "{users} users of {there} are kept");
         for client in &guests {
             self.ask_status(*client);
             self.ask_users(*client);

@@ -1,12 +1,12 @@
 //! How an act of a plan is done to a world.
 
+use cordee_core::Time;
 use cordee_core::chat::client::Command;
 use cordee_core::framing::put_frame;
 use cordee_core::time::MILLI_US;
 use cordee_core::wire::Message;
 use cordee_core::wire::hello::{Hello, Role};
 use cordee_core::wire::peer::ServerState;
-use cordee_core::Time;
 
 use crate::plan::{ARRIVALS_MAX, Act, Fault, Habit, What};
 use crate::story::Story;
@@ -93,7 +93,7 @@ impl Story {
         let room = format!("#room{}", act.dice[1] % 3);
         match (habit, who) {
             (Habit::Flood, _) => self.talk(act, who, 50 + act.dice[1] % 150, 1),
-            (Habit::Long, _) => self.talk(act, who, 1 + act.dice[1] % 20, 6_000),
+            (Habit::Long, _) => self.talk(act, who, 1 + act.dice[1] % 40, 6_000),
             (Habit::Clash, _) => self.clash(act),
             (Habit::Arrive, _) => self.arrive(act, 1),
             (Habit::Rush, _) => self.arrive(act, 2 + act.dice[1] % 4),
@@ -347,7 +347,8 @@ impl Story {
         let servers = self.plan.options.servers;
         let node = act.dice[0] as usize % servers;
         for other in (0..servers).filter(|other| *other != node) {
-            let roll = |what: &str| self.world.draw().below(what, &[act.number, other as u64], 3_000);
+            let roll =
+                |what: &str| self.world.draw().below(what, &[act.number, other as u64], 3_000);
             let (clog, unclog) = (roll("clog"), roll("unclog"));
             self.later(clog, After::Hang(node, other));
             self.later(3_000 + unclog, After::Heal(node, other));
@@ -359,7 +360,9 @@ impl Story {
             return false;
         };
         let at = self.world.client(client).attached_at();
-        let node = at.and_then(|at| (0..self.plan.options.servers).find(|n| self.world.server(*n).setup.address == at));
+        let node = at.and_then(|at| {
+            (0..self.plan.options.servers).find(|n| self.world.server(*n).setup.address == at)
+        });
         let may = node.is_some_and(|node| self.others_remember(node));
         if may {
             self.world.kill_server(client);
@@ -379,9 +382,8 @@ impl Story {
         } else {
             let draw = self.world.draw();
             let number = act.number;
-            self.world.reset_stream(wire, |side, flying| {
-                draw.below("kept", &[number, side], flying + 1)
-            });
+            self.world
+                .reset_stream(wire, |side, flying| draw.below("kept", &[number, side], flying + 1));
         }
         true
     }

@@ -124,6 +124,17 @@ kinds! {
     }
 }
 
+impl Fault {
+    /// Whether servers go on without each other.
+    fn cuts_off(self) -> bool {
+        use Fault::{Bridge, Freeze, Hang, OneWay, Refuse, SlowNetwork, Split, Stall, Swizzle};
+        matches!(
+            self,
+            Bridge | Freeze | Hang | OneWay | Refuse | SlowNetwork | Split | Stall | Swizzle
+        )
+    }
+}
+
 /// Something that happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
@@ -174,6 +185,17 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Plan::drawn(seed, true)
+    }
+
+    /// The plan of a seed, in a world that may be known to fail: servers that keep less than was
+    /// said, and are cut off from each other meanwhile.
+    #[must_use]
+    pub fn unrestricted(seed: u64) -> Self {
+        Plan::drawn(seed, false)
+    }
+
+    fn drawn(seed: u64, restricted: bool) -> Self {
         let draw = Draw::new(seed);
         let pick = |what, many: &[u64]| many[draw.below(what, &[], many.len() as u64) as usize];
         let servers = pick("servers", &[2, 3, 3, 4, 5]) as usize;
@@ -192,10 +214,15 @@ impl Plan {
             // Who is gone for good is listed until the grace is over.
             habits.retain(|habit| !matches!(habit, Habit::Quit | Habit::Vanish));
         }
-        let trims = habits.contains(&Habit::Long) && draw.chance("trims", &[], 40);
-        if trims {
-            // A cluster that trims cannot be taken to account for what it had.
-            faults.retain(|fault| !matches!(fault, Fault::FalseStart));
+        let all_known = draw.chance("all known", &[], 70);
+        if !all_known {
+            // Who was given up and knows nobody is not looked for.
+            faults.retain(|fault| *fault != Fault::Forget);
+        }
+        let long = habits.contains(&Habit::Long);
+        let trims = long && draw.chance("trims", &[], 40);
+        if trims && restricted {
+            faults.retain(|fault| !fault.cuts_off());
         }
         let limited = draw.chance("limited", &[], 30);
         let core = draw.chance("core", &[], 20) && !limited && !trims;
@@ -209,14 +236,14 @@ impl Plan {
         let options = Options {
             servers,
             started: usize::MAX,
-            all_known: draw.chance("all known", &[], 70),
+            all_known,
             latency_us: (100, pick("jitter", &[200, 200, 2_000, 40_000])),
             persist_us: (20, pick("persist", &[200, 200, 20_000])),
             copies: pick("copies", &[1, 2, 2, 2, 3]) as u8,
             allow_kill: faults.contains(&Fault::Kill),
             loopback: draw.chance("loopback", &[], 80),
             shared_key: draw.chance("shared key", &[], 70),
-            limits: limits(draw, short, trims, limited.then_some((servers, all))),
+            limits: limits(draw, short, trims, long, limited.then_some((servers, all))),
         };
         let acts = acts(draw, &faults, &habits);
         Plan { seed, options, clients: (all - reals, reals), faults, habits, core, acts }
@@ -235,12 +262,18 @@ impl Plan {
     }
 }
 
-fn limits(draw: Draw, short: bool, trims: bool, limited: Option<(usize, usize)>) -> Limits {
+fn limits(
+    draw: Draw,
+    short: bool,
+    trims: bool,
+    long: bool,
+    limited: Option<(usize, usize)>,
+) -> Limits {
     let mut limits = Limits { grace_us: GRACE_US[usize::from(!short)], ..Limits::default() };
     if trims {
         limits.archive_bytes_max = 1 << 20;
     }
-    if draw.chance("small log", &[], 20) {
+    if draw.chance("small log", &[], if long { 60 } else { 10 }) {
         limits.log_bytes_max = 1 << 20;
     }
     if draw.chance("small windows", &[], 25) {

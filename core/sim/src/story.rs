@@ -15,7 +15,7 @@ use crate::client::Happened;
 use crate::perform::{After, Who};
 use crate::plan::{Fault, Plan};
 use crate::rule::{Rule, Tally, holds};
-use crate::world::{Counts, World};
+use crate::world::{Counts, Options, World};
 
 /// So long it may take until all agree, once everything is made good.
 const AGREE_MS: u64 = 30_000;
@@ -74,7 +74,9 @@ pub(crate) struct Story {
 #[must_use]
 pub fn run(plan: &Plan, tells: bool) -> Outcome {
     hear_panics();
-    let mut world = World::new(plan.seed, plan.options.clone());
+    // Nobody is started yet: that can fail, too.
+    let mut world = World::new(plan.seed, Options { started: 0, ..plan.options.clone() });
+    world.options.started = plan.options.started;
     world.story = tells.then(Vec::new);
     let mut story = Story {
         world,
@@ -120,6 +122,9 @@ impl Story {
 
     /// The servers link, and the first clients come in.
     fn begin(&mut self) {
+        for node in 0..self.plan.options.servers {
+            self.world.start(node);
+        }
         self.world.wait(15_000, "all servers link", World::is_meshed);
         let (models, reals) = self.plan.clients;
         let servers = self.plan.options.servers;
@@ -191,6 +196,7 @@ impl Story {
             self.world.bury(*node);
         }
         self.world.note(|| format!("everything is made good, but for {gone:?}"));
+        let (missing, resent) = (self.missing(), self.world.resent());
         self.world.heal_all();
         self.world.wait(AGREE_MS, "the servers link", World::is_meshed);
         if !gone.is_empty() {
@@ -203,11 +209,15 @@ impl Story {
             }
         }
         self.agree();
+        let resent = self.world.resent() - resent;
+        if !self.world.trims() {
+            let most = missing + missing / 10 + RESENT_SLACK;
+            let text = format!("{resent} entries were sent again where {missing} were missing");
+            holds!(self.world.history.tally, Resent, resent <= most, "{text}");
+        }
     }
 
     fn agree(&mut self) {
-        let missing = self.missing();
-        let resent = self.world.resent();
         self.wait("everyone has caught up", |world| {
             world.guests().iter().all(|client| world.client(*client).is_caught_up())
                 && world.reals.iter().all(|real| real.server().is_some())
@@ -218,12 +228,6 @@ impl Story {
                 && world.reals.iter().all(|real| real.unacknowledged() == 0)
         });
         self.wait("the servers hold the same", World::is_converged);
-        let resent = self.world.resent() - resent;
-        if !self.world.trims() {
-            let most = missing + missing / 10 + RESENT_SLACK;
-            let text = format!("{resent} entries were sent again where {missing} were missing");
-            holds!(self.world.history.tally, Resent, resent <= most, "{text}");
-        }
     }
 
     /// Waits as [`World::wait`] does, and gives a name to whoever has none.
@@ -235,21 +239,24 @@ impl Story {
         self.world.wait(0, what, done);
     }
 
-    /// How many entries servers lack that others have: an own count.
+    /// How many entries servers that stay lack and others have: an own count.
     fn missing(&self) -> u64 {
-        let alive = self.world.alive();
-        let start = |node: &usize| (*node, self.world.server(*node).starts);
-        let stored: Vec<BTreeMap<Origin, u64>> =
-            alive.iter().map(|node| self.world.history.stored_by(start(node))).collect();
+        let nodes = 0..self.plan.options.servers;
+        let stays = nodes.filter(|node| !self.world.dead.contains(node));
+        let stored = |node: usize| match self.world.server(node) {
+            server if server.is_up() => self.world.history.stored_by((node, server.starts)),
+            _ => BTreeMap::new(),
+        };
+        let stored: Vec<BTreeMap<Origin, u64>> = stays.map(stored).collect();
         let mut most: BTreeMap<Origin, u64> = BTreeMap::new();
         for (origin, number) in stored.iter().flatten() {
             let held = most.entry(*origin).or_default();
             *held = (*held).max(*number);
         }
         let lacks = |stored: &BTreeMap<Origin, u64>| -> u64 {
-            let each = most.iter().map(|(origin, number)| {
-                number - stored.get(origin).copied().unwrap_or(0)
-            });
+            let each = most
+                .iter()
+                .map(|(origin, number)| number - stored.get(origin).copied().unwrap_or(0));
             each.sum()
         };
         stored.iter().map(lacks).sum()
@@ -285,9 +292,10 @@ impl Story {
     /// Nobody was said to have left: the grace is longer than the world lasts.
     fn nobody_left(&mut self) {
         let history = &mut self.world.history;
-        let departed = history.all_departures().next().map(|(client, name, _)| {
-            format!("client {client} was told that {name} left")
-        });
+        let departed = history
+            .all_departures()
+            .next()
+            .map(|(client, name, _)| format!("client {client} was told that {name} left"));
         let text = departed.unwrap_or_default();
         holds!(history.tally, Grace, text.is_empty(), "{text}");
     }
@@ -301,10 +309,13 @@ impl Story {
             _ => None,
         });
         let taken = self.world.names();
-        let Some(name) = gone.filter(|n| taken.iter().all(|t| t.to_lowercase() != n.to_lowercase())) else {
+        let Some(name) =
+            gone.filter(|n| taken.iter().all(|t| t.to_lowercase() != n.to_lowercase()))
+        else {
             return;
         };
-        let listed = self.world.guests().iter().any(|g| self.world.client(*g).names().contains(&name));
+        let listed =
+            self.world.guests().iter().any(|g| self.world.client(*g).names().contains(&name));
         holds!(self.world.history.tally, Departed, !listed, "{name} is gone and is listed still");
         if self.plan.is_limited() {
             return;

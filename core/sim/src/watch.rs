@@ -3,9 +3,9 @@
 use cordee_core::Outbox;
 use cordee_core::chat::server::Effect;
 use cordee_core::framing::HEADER_BYTES;
+use cordee_core::wire::Message;
 use cordee_core::wire::chat::{Attached, Intent, Redirect};
 use cordee_core::wire::peer::{Reserve, ServerState};
-use cordee_core::wire::Message;
 
 use crate::rule::holds;
 use crate::world::World;

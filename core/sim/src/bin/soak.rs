@@ -1,6 +1,7 @@
 //! Runs worlds from new seeds, or one from a seed that failed. See docs/testing.md.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -26,6 +27,9 @@ struct Args {
     /// tell what happens in the world, line by line; with --seed
     #[argh(switch)]
     trace: bool,
+    /// draw worlds that are known to fail, too (docs/testing.md); with --seed or --seeds
+    #[argh(switch)]
+    unrestricted: bool,
     /// look for the deliberate faults instead, and print the table of docs/testing.md
     #[argh(switch)]
     planted: bool,
@@ -62,10 +66,12 @@ const FAILURES_MAX: usize = 5;
 
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
+    let draw = if args.unrestricted { Plan::unrestricted } else { Plan::new };
     if let Some(seed) = args.seed {
-        return one(seed, args.trace);
+        return one(&draw(seed), args.trace);
     }
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs =
+        args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if args.planted {
         return planted(jobs, args.into.as_deref());
     }
@@ -78,10 +84,10 @@ fn main() -> ExitCode {
         }
     };
     let begun = Instant::now();
-    let sum = many(from, to, end, jobs);
+    let sum = many(from..to, end, jobs, draw);
     report(&sum, from, jobs, begun.elapsed());
     for seed in sum.failed.iter().take(1) {
-        explain(*seed);
+        explain(&draw(*seed));
     }
     ExitCode::from(u8::from(!sum.failed.is_empty()))
 }
@@ -92,17 +98,20 @@ fn fresh() -> u64 {
     since.map_or(0, |since| since.as_secs() * 1_000_000)
 }
 
-fn many(from: u64, to: u64, end: Option<Instant>, jobs: usize) -> Sum {
-    let next = AtomicU64::new(from);
+fn many(seeds: Range<u64>, end: Option<Instant>, jobs: usize, draw: fn(u64) -> Plan) -> Sum {
+    let next = AtomicU64::new(seeds.start);
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, seeds) = (sender.clone(), &next, &seeds);
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let is_over = end.is_some_and(|end| Instant::now() >= end);
-                    if seed >= to || is_over || sender.send((seed, run(&Plan::new(seed), false))).is_err() {
+                    if seed >= seeds.end || is_over {
+                        return;
+                    }
+                    if sender.send((seed, run(&draw(seed), false))).is_err() {
                         return;
                     }
                 }
@@ -146,9 +155,18 @@ fn report(sum: &Sum, from: u64, jobs: usize, took: Duration) {
     let minutes = took.as_secs_f64() / 60.0;
     let hours = sum.virtual_us as f64 / 3.6e9;
     let rate = sum.virtual_us as f64 / 60e6 / minutes / jobs as f64;
-    println!("{} worlds from seed {from}, {hours:.1} h of virtual time, {minutes:.2} min on {jobs} threads", sum.worlds);
-    println!("{rate:.0} worlds of 60 s a minute and thread, {} events, {} inputs of servers", sum.counts.events, sum.counts.inputs);
-    println!("{} messages, at most {} effects of an input, trace hash {:016x}", sum.said, sum.counts.effects_max, sum.hash);
+    println!(
+        "{} worlds from seed {from}, {hours:.1} h of virtual time, {minutes:.2} min on {jobs} threads",
+        sum.worlds
+    );
+    println!(
+        "{rate:.0} worlds of 60 s a minute and thread, {} events, {} inputs of servers",
+        sum.counts.events, sum.counts.inputs
+    );
+    println!(
+        "{} messages, at most {} effects of an input, trace hash {:016x}",
+        sum.said, sum.counts.effects_max, sum.hash
+    );
     println!("\nfaults:");
     for (fault, count) in Fault::ALL.iter().zip(sum.faults) {
         println!("  {count:>9}  {fault:?}");
@@ -161,11 +179,11 @@ fn report(sum: &Sum, from: u64, jobs: usize, took: Duration) {
 }
 
 /// Everything about a failure: what the seed drew, the command that replays it, and a short form.
-fn explain(seed: u64) {
-    let plan = Plan::new(seed);
+fn explain(plan: &Plan) {
     println!("\n{:#?}", Plan { acts: Vec::new(), ..plan.clone() });
+    let seed = plan.seed;
     println!("replay: cargo run --release -p cordee-sim --bin soak -- --seed {seed} --trace");
-    let Some((short, failure)) = shrink(&plan, SHRINK_RUNS) else {
+    let Some((short, failure)) = shrink(plan, SHRINK_RUNS) else {
         println!("it did not fail again");
         return;
     };
@@ -176,18 +194,23 @@ fn explain(seed: u64) {
     println!("{}\nat {}", failure.text, failure.place);
 }
 
-fn one(seed: u64, trace: bool) -> ExitCode {
-    let plan = Plan::new(seed);
-    let outcome = run(&plan, trace);
+fn one(plan: &Plan, trace: bool) -> ExitCode {
+    let seed = plan.seed;
+    let outcome = run(plan, trace);
     for (at, line) in &outcome.story {
         println!("{:>9.3} ms {line}", at.0 as f64 / 1_000.0);
     }
     let mut sum = Sum::default();
     sum.add(seed, &outcome);
-    println!("seed {seed}: {} ms, {} said, trace hash {:016x}", outcome.virtual_us / 1_000, outcome.said, outcome.hash);
+    println!(
+        "seed {seed}: {} ms, {} said, trace hash {:016x}",
+        outcome.virtual_us / 1_000,
+        outcome.said,
+        outcome.hash
+    );
     if let Some(failure) = outcome.failure {
         println!("{}: {}\nat {}", failure.rule, failure.text, failure.place);
-        explain(seed);
+        explain(plan);
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -230,7 +253,8 @@ fn planted(jobs: usize, into: Option<&std::path::Path>) -> ExitCode {
 }
 
 fn table(found: &[Option<(u64, Failure)>]) -> String {
-    let mut text = String::from("| deliberate fault | what it does wrong | broken rule | seeds |\n");
+    let mut text =
+        String::from("| deliberate fault | what it does wrong | broken rule | seeds |\n");
     text += "| --- | --- | --- | ---: |\n";
     for (fault, caught) in Planted::ALL.iter().zip(found) {
         let (rule, seeds) = match caught {
@@ -242,7 +266,11 @@ fn table(found: &[Option<(u64, Failure)>]) -> String {
     let mut seeds: Vec<u64> = found.iter().flatten().map(|(seeds, _)| *seeds).collect();
     seeds.sort_unstable();
     let median = seeds.get(seeds.len() / 2).copied().unwrap_or(0);
-    text + &format!("\n{} of {} found, within {median} seeds in the median.\n", seeds.len(), found.len())
+    text + &format!(
+        "\n{} of {} found, within {median} seeds in the median.\n",
+        seeds.len(),
+        found.len()
+    )
 }
 
 /// Puts the table between the marks of a file.

@@ -369,10 +369,11 @@ impl ChatServer {
 
     /// Whether everything that an entry comes after was shown, or can never be.
     fn is_showable(&self, entry: &NewEntry<'_>) -> bool {
-        planted!(IgnoreCause) || entry.after.iter().all(|&(origin, number)| {
-            self.archive.shown(origin) >= number
-                || self.is_void(&self.archive.origin(origin), number)
-        })
+        planted!(IgnoreCause)
+            || entry.after.iter().all(|&(origin, number)| {
+                self.archive.shown(origin) >= number
+                    || self.is_void(&self.archive.origin(origin), number)
+            })
     }
 
     fn hold(&mut self, entry: &NewEntry<'_>) {

@@ -154,12 +154,10 @@ impl Members {
         let target = self.targets.iter_mut().find(|target| {
             let unwanted = target.server.is_some_and(|server| {
                 // One that left may start again, knowing of nobody: it is looked for still.
-                let forgotten = members
-                    .get(&server)
-                    .is_some_and(|member| {
-                        let left = planted!(LeftForEver) && member.state == MemberState::Left;
-                        left || member.state == MemberState::Forgotten
-                    });
+                let forgotten = members.get(&server).is_some_and(|member| {
+                    let left = planted!(LeftForEver) && member.state == MemberState::Left;
+                    left || member.state == MemberState::Forgotten
+                });
                 server == own || forgotten || is_linked(server)
             });
             target.dialling.is_none() && target.due <= now && !unwanted

@@ -385,7 +385,9 @@ impl ChatServer {
                     .filter(|(_, number)| **number > 0)
                     .all(|(o, number)| shown.shown(OriginRef(o as u32)) >= *number)
             };
-            if let Some((clock, _)) = peer.announced.take_if(|(_, vector)| whole(vector) || planted!(FinalTooEarly)) {
+            if let Some((clock, _)) =
+                peer.announced.take_if(|(_, vector)| whole(vector) || planted!(FinalTooEarly))
+            {
                 reached.push((id, clock));
             }
         }
