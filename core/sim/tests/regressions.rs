@@ -1,5 +1,6 @@
 //! Runs that went wrong once.
 
+use cordee_core::Limits;
 use cordee_sim::{Cut, Options, World};
 
 fn meshed(seed: u64, options: Options) -> World {
@@ -170,5 +171,30 @@ fn who_left_and_starts_again_without_knowing_anybody_is_found() {
         world.run_ms(2_000);
         world.start(0);
         world.heal_and_judge(10_000);
+    }
+}
+
+/// The first of many entries that were asked for says nothing of the rest.
+#[test]
+fn what_is_on_its_way_is_not_asked_for_again() {
+    for seed in 0..4 {
+        let limits =
+            Limits { catch_up_bytes_max: 65_519, queue_bytes_max: 65_519, ..Limits::default() };
+        let options = Options { latency_us: (20_000, 1_000), limits, ..three() };
+        let mut world = meshed(seed, options);
+        let clients = world.join_clients(&[("a", 0)]);
+        for at in 0..300 {
+            world.say(clients[0], "#all", &format!("{at} {}", "x".repeat(1_000)));
+            world.run_ms(5);
+        }
+        world.wait(5_000, "all is safe", |world| world.client(clients[0]).unacknowledged() == 0);
+        world.crash(0);
+        world.run_ms(2_000);
+        let before = world.resent();
+        world.start(0);
+        world.wait(10_000, "it is back", |world| world.is_meshed() && world.is_converged());
+        world.run_ms(1_000);
+        let resent = world.resent() - before;
+        assert!((300..=330).contains(&resent), "{resent} were sent where 300 were missing");
     }
 }

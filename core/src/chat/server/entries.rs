@@ -393,7 +393,7 @@ impl ChatServer {
         self.show(entry, out);
         self.soon.tell_held = true;
         self.soon.attach = true;
-        self.pulls.remove(&entry.origin);
+        self.note_pulled(entry.origin, entry.number);
     }
 
     /// Shows whatever waited and need not wait any more.

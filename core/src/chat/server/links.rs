@@ -440,7 +440,7 @@ impl ChatServer {
         self.peers.retain(|other| *other != id);
         self.members.redial(peer.server, now);
         self.voter_lost(now, peer.server, out);
-        self.pulls.clear();
+        self.pulls.retain(|_, asked| asked.from != id);
         self.soon.plan_pulls = true;
         self.soon.acknowledge = true;
         self.soon.attach = true;

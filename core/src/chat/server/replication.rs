@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Peer, at, raise};
-use super::{ChatServer, Effect};
+use super::{Asked, ChatServer, Effect};
 use crate::archive::NewEntry;
 use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId};
 use crate::log::EVERYONE;
@@ -234,7 +234,7 @@ impl ChatServer {
             let origin = self.archive.origin(reference);
             let held = self.archive.shown(reference) + self.waiting.count(reference);
             let asked = self.pulls.get(&reference);
-            if reference == self.own || asked.is_some_and(|again| *again > now) {
+            if reference == self.own || asked.is_some_and(|asked| asked.again > now) {
                 continue;
             }
             if self.is_pushed(now, &origin) {
@@ -244,9 +244,20 @@ impl ChatServer {
             let to = theirs.min(held + PULL_ENTRIES);
             self.stats.pulls += 1;
             let wait = if planted!(PullAgain) { 0 } else { PULL_AGAIN_US };
-            self.pulls.insert(reference, now + wait);
+            self.pulls.insert(reference, Asked { again: now + wait, from: conn, through: to });
             let from = held + 1 + u64::from(planted!(PullTooLate) && to > held + 1);
             self.send(conn, &Pull { origin, from, to }, out);
+        }
+    }
+
+    /// An entry came: what was asked for is on its way, or here.
+    pub(super) fn note_pulled(&mut self, origin: OriginRef, number: u64) {
+        let again = self.now + PULL_AGAIN_US;
+        let Some(asked) = self.pulls.get_mut(&origin) else { return };
+        if number < asked.through && !planted!(PullAgain) {
+            asked.again = again;
+        } else {
+            self.pulls.remove(&origin);
         }
     }
 
