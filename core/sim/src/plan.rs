@@ -126,7 +126,7 @@ kinds! {
 
 impl Fault {
     /// Whether servers go on without each other.
-    fn cuts_off(self) -> bool {
+    pub(crate) fn cuts_off(self) -> bool {
         use Fault::{Bridge, Freeze, Hang, OneWay, Refuse, SlowNetwork, Split, Stall, Swizzle};
         matches!(
             self,
