@@ -183,7 +183,14 @@ impl Shared {
             stream.set_write_timeout(Some(LOOK))?;
         }
         let connection = Arc::new(Connection { from, inner, outer, over: Mutex::new(false) });
-        self.lock().connections.push(Arc::downgrade(&connection));
+        {
+            let mut state = self.lock();
+            // It may have been cut off meanwhile.
+            if state.paths.get(&from).is_some_and(|path| path.refused) {
+                return Ok(());
+            }
+            state.connections.push(Arc::downgrade(&connection));
+        }
         for direction in [Direction::Inward, Direction::Outward] {
             let (shared, connection) = (Arc::clone(self), Arc::clone(&connection));
             thread::Builder::new().name("carrier".to_owned()).stack_size(STACK_BYTES).spawn(
@@ -319,6 +326,9 @@ mod tests {
         relay.lead_to(listener.local_addr().expect("bound"));
         let near = TcpStream::connect(relay.address()).expect("it listens");
         let (far, _) = listener.accept().expect("it leads there");
+        while relay.connections_from(host()) == 0 {
+            thread::yield_now();
+        }
         for stream in [&near, &far] {
             stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
         }
