@@ -1,12 +1,12 @@
 //! What must hold once all is well: judged by what was said, what each client printed, and what
 //! the servers say they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
 use crate::book::{Body, Key, Scope};
-use crate::failure::{Result, violated};
+use crate::failure::{Failure, Result, violated};
 use crate::world::World;
 
 impl World {
@@ -62,7 +62,43 @@ impl World {
             self.book.judged[author] = self.book.last(author);
         }
         self.judge_order()?;
-        self.judge_counts()
+        self.judge_counts().map_err(|failure| {
+            // Which ones, as far as the newest history tells.
+            let told = self.missing_in_history();
+            Failure::Violated(format!("{failure}\n{told}\n{}", self.describe()))
+        })
+    }
+
+    /// Messages of this run's end that the history of the room of all does not have.
+    fn missing_in_history(&mut self) -> String {
+        if self.ask_history(0).is_err() {
+            return "no history".to_owned();
+        }
+        let history = self.parties[0].screen().history.take().unwrap_or_default();
+        let there: BTreeSet<Key> =
+            history.iter().filter_map(|(.., body)| Some(Body::parse(body)?.key)).collect();
+        let mut missing = Vec::new();
+        for (author, party) in self.parties.iter().enumerate() {
+            let screen = party.screen();
+            for (number, copies) in screen.sent.iter().rev().take(NEWEST) {
+                let said = self.book.get((author, *number));
+                if let Some(said) = said.filter(|said| said.scope == Scope::All)
+                    && !there.contains(&(author, *number))
+                {
+                    missing.push(format!("{author}.{number} at {} ms, {copies} copies", said.at_ms));
+                }
+            }
+        }
+        format!("the history of the room of all lacks {missing:?}")
+    }
+
+    fn ask_history(&mut self, number: usize) -> Result<()> {
+        self.parties[number].screen().history = None;
+        let last = json!({"history": {"room": "#all", "last": HISTORY}});
+        self.parties[number].send(&last)?;
+        self.wait("an answer to a question for history", |world| {
+            world.parties[number].screen().history.is_some()
+        })
     }
 
     /// A message that was acknowledged was shown to all who may see it, one that was refused to
@@ -150,12 +186,7 @@ impl World {
     /// Everyone is given the same history, in the same order, and what was called final stayed.
     pub(crate) fn judge_history(&mut self) -> Result<()> {
         for number in 0..self.parties.len() {
-            self.parties[number].screen().history = None;
-            let last = json!({"history": {"room": "#all", "last": HISTORY}});
-            self.parties[number].send(&last)?;
-            self.wait("an answer to a question for history", |world| {
-                world.parties[number].screen().history.is_some()
-            })?;
+            self.ask_history(number)?;
         }
         let histories: Vec<_> =
             self.parties.iter().map(|party| party.screen().history.take()).collect();
@@ -190,3 +221,5 @@ impl World {
 
 /// How many messages of the room of all are compared.
 const HISTORY: u64 = 1_000;
+/// How many of each author's newest are looked for in a history.
+const NEWEST: usize = 50;

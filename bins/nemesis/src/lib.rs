@@ -49,6 +49,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// From which all faults are drawn.
     pub seed: u64,
+    /// The first cycle, from 0: those before it are left out.
+    pub first: u64,
     /// How many times something goes wrong and is judged.
     pub cycles: u64,
     /// No cycle begins later than this after the first.
@@ -152,7 +154,7 @@ fn run_cycles(
     // Writing to a string never fails.
     let _ = writeln!(story, "{servers} servers, {copies} copies, {parties} clients");
     tell(story.trim_end());
-    for cycle in 0..options.cycles {
+    for cycle in options.first..options.first + options.cycles {
         if begun.elapsed() > options.time_max {
             break;
         }
@@ -165,7 +167,7 @@ fn run_cycles(
         }
         let settled_in = run_cycle(&mut world, &plan, &mut draw)?;
         summary.settled_in_max = summary.settled_in_max.max(settled_in);
-        summary.cycles = cycle + 1;
+        summary.cycles += 1;
         if cycle % HISTORY_EVERY == HISTORY_EVERY - 1 {
             world.judge_history()?;
         }

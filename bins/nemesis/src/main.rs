@@ -16,6 +16,10 @@ struct Args {
     #[argh(option, default = "300")]
     cycles: u64,
 
+    /// the first of them (0): with a seed, to see one again without those before it
+    #[argh(option, default = "0")]
+    first: u64,
+
     /// from which the faults are drawn (another one each time); a failing run prints its own
     #[argh(option)]
     seed: Option<u64>,
@@ -62,6 +66,7 @@ fn soak(args: &Args) -> Result<(), String> {
         binary,
         directory: directory.path().to_owned(),
         seed,
+        first: args.first,
         cycles: args.cycles,
         time_max: Duration::from_secs(60 * args.minutes),
     };

@@ -16,7 +16,7 @@ use crate::wire::chat::{
     AskHistory, AskServer, Attach, Attached, CaughtUp, Failed, Intent, Page, Partial, Say, Want,
 };
 use crate::wire::entry::{OriginDef, Scope};
-use crate::wire::hello::{Bye, Hello, Magic, Role, Transport};
+use crate::wire::hello::{Bye, Hello, Magic, Ping, Role, Transport};
 use crate::wire::peer::{PeerHello, Pull, ServerState};
 use crate::wire::{Fixed64, Message, Reason, Seq, VECTOR_PAIRS_MAX, WireError};
 
@@ -28,6 +28,8 @@ struct Lone {
     /// Kinds and payloads, by connection.
     sent: Vec<(ConnId, u8, Vec<u8>)>,
     closed: Vec<(ConnId, Reason)>,
+    /// Connections that are not read.
+    paused: Vec<ConnId>,
 }
 
 impl Lone {
@@ -50,6 +52,7 @@ impl Lone {
             out: Outbox::new(),
             sent: Vec::new(),
             closed: Vec::new(),
+            paused: Vec::new(),
         };
         for _ in 0..3 {
             lone.now = lone.now + SECOND_US;
@@ -60,13 +63,15 @@ impl Lone {
     }
 
     fn drain(&mut self) {
-        let Lone { out, sent, closed, .. } = self;
+        let Lone { out, sent, closed, paused, .. } = self;
         out.drain(|effect, arena| match effect {
             Effect::Send { conn, bytes, .. } | Effect::SendAt { conn, bytes, .. } => {
                 let frames = frames(&arena[bytes.range()]);
                 sent.extend(frames.map(|frame| (conn, frame.kind, frame.payload.to_vec())));
             }
             Effect::Close { conn, reason } => closed.push((conn, reason)),
+            Effect::Pause { conn } => paused.push(conn),
+            Effect::Unpause { conn } => paused.retain(|paused| *paused != conn),
             _ => {}
         });
         self.server.check();
@@ -233,6 +238,53 @@ fn who_asks_and_does_not_read_gets_no_more_than_its_queue_holds() {
     assert!(bytes < 2 * queue + (64 << 10), "{bytes} bytes are queued");
     assert!(lone.count(conn, Failed::KIND) > 90);
     assert_eq!(lone.reason(conn), None);
+}
+
+#[test]
+fn refusals_that_nobody_reads_stop_at_a_full_queue() {
+    let mut lone = Lone::new();
+    let conn = lone.attach();
+    let queue = Limits::default().queue_bytes_max as usize;
+    let say = Say { number: 9, scope: Scope::Room("#all"), after: Seq::default(), body: "x" };
+    let mut bytes = 0;
+    while !lone.paused.contains(&conn) {
+        assert!(bytes < queue + 1_000, "{bytes} bytes are queued");
+        lone.tell(conn, &say);
+        bytes += lone.sent.drain(..).map(|(_, _, payload)| payload.len() + 5).sum::<usize>();
+    }
+    // The first answers, to its attachment, were not counted.
+    lone.input(Input::Drained { conn, bytes: u32::MAX });
+    assert!(!lone.paused.contains(&conn), "who reads again is read again");
+}
+
+#[test]
+fn who_is_not_attached_and_reads_again_is_read_again() {
+    let mut lone = Lone::new();
+    for role in [Role::Observer, Role::Client] {
+        let conn = lone.greet(role);
+        let bytes = |lone: &Lone| -> usize {
+            let bytes = lone.sent.iter().filter(|sent| sent.0 == conn);
+            bytes.map(|(_, _, payload)| payload.len() + 5).sum()
+        };
+        let queue = Limits::default().queue_bytes_max as usize;
+        while bytes(&lone) < queue {
+            let before = lone.sent.len();
+            for _ in 0..500 {
+                lone.tell(conn, &Ping { nonce: u64::MAX });
+            }
+            assert_eq!(lone.sent.len(), before + 500);
+            // So seldom that it is not paused for their number.
+            lone.now = lone.now + SECOND_US;
+            lone.server.handle_timeout(lone.now, &mut lone.out);
+            lone.drain();
+            lone.sent.retain(|sent| sent.0 == conn);
+        }
+        lone.tell(conn, &Ping { nonce: 1 });
+        assert!(lone.paused.contains(&conn), "{role:?}: its queue is full");
+        let bytes = bytes(&lone) as u32;
+        lone.input(Input::Drained { conn, bytes });
+        assert!(!lone.paused.contains(&conn), "{role:?}: its queue is empty");
+    }
 }
 
 #[test]
