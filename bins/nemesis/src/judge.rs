@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use crate::book::{Body, Key, Scope};
+use crate::book::{Body, Key, ODD_ROOM, Scope};
 use crate::failure::{Failure, Result, violated};
+use crate::screen::name;
 use crate::world::World;
 
 impl World {
@@ -69,32 +70,42 @@ impl World {
         })
     }
 
-    /// Messages of this run's end that the history of the room of all does not have.
+    /// Messages of this run's end that the histories do not have.
     fn missing_in_history(&mut self) -> String {
-        if self.ask_history(0).is_err() {
-            return "no history".to_owned();
+        let mut there = BTreeSet::new();
+        let parties = self.parties.len();
+        let mut scopes = vec![(0, Scope::All), (1, Scope::Odd)];
+        let talks = (0..parties).flat_map(|low| (low + 1..parties).map(move |high| (low, high)));
+        scopes.extend(talks.map(|(low, high)| (low, Scope::Talk(low, high))));
+        for (viewer, scope) in scopes {
+            // One that nobody ever said anything in has none.
+            if self.ask_history(viewer, scope).is_ok() {
+                let history = self.parties[viewer].screen().history.take().unwrap_or_default();
+                there.extend(history.iter().filter_map(|(.., body)| Some(Body::parse(body)?.key)));
+            }
         }
-        let history = self.parties[0].screen().history.take().unwrap_or_default();
-        let there: BTreeSet<Key> =
-            history.iter().filter_map(|(.., body)| Some(Body::parse(body)?.key)).collect();
         let mut missing = Vec::new();
         for (author, party) in self.parties.iter().enumerate() {
-            let screen = party.screen();
-            for (number, copies) in screen.sent.iter().rev().take(NEWEST) {
+            for (number, copies) in party.screen().sent.iter().rev().take(NEWEST) {
                 let said = self.book.get((author, *number));
-                if let Some(said) = said.filter(|said| said.scope == Scope::All)
-                    && !there.contains(&(author, *number))
-                {
-                    missing.push(format!("{author}.{number} at {} ms, {copies} copies", said.at_ms));
+                if let Some(said) = said.filter(|_| !there.contains(&(author, *number))) {
+                    missing.push(format!("{author}.{number}: {said:?}, {copies} copies"));
                 }
             }
         }
-        format!("the history of the room of all lacks {missing:?}")
+        format!("it is {} ms; the histories lack {missing:?}", self.now_ms())
     }
 
-    fn ask_history(&mut self, number: usize) -> Result<()> {
+    fn ask_history(&mut self, number: usize, scope: Scope) -> Result<()> {
         self.parties[number].screen().history = None;
-        let last = json!({"history": {"room": "#all", "last": HISTORY}});
+        let last = match scope {
+            Scope::All => json!({"history": {"room": "#all", "last": HISTORY}}),
+            Scope::Odd => json!({"history": {"room": ODD_ROOM, "last": HISTORY}}),
+            Scope::Talk(low, high) => {
+                let other = name(if low == number { high } else { low });
+                json!({"history": {"with": other, "last": HISTORY}})
+            }
+        };
         self.parties[number].send(&last)?;
         self.wait("an answer to a question for history", |world| {
             world.parties[number].screen().history.is_some()
@@ -186,7 +197,7 @@ impl World {
     /// Everyone is given the same history, in the same order, and what was called final stayed.
     pub(crate) fn judge_history(&mut self) -> Result<()> {
         for number in 0..self.parties.len() {
-            self.ask_history(number)?;
+            self.ask_history(number, Scope::All)?;
         }
         let histories: Vec<_> =
             self.parties.iter().map(|party| party.screen().history.take()).collect();

@@ -228,7 +228,7 @@ fn party(name: &str) -> Option<usize> {
 }
 
 /// How many lines are kept for a report.
-const TAIL: usize = 60;
+const TAIL: usize = 150;
 
 #[cfg(test)]
 mod tests {

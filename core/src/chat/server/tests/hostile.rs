@@ -8,14 +8,15 @@ use super::super::{ChatServer, Config, Effect, Input, Source};
 use crate::Limits;
 use crate::framing::frames;
 use crate::hash::ClusterKey;
-use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId, SessionSecret, Tag};
+use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ServerId, SessionSecret, Tag};
 use crate::machine::Machine;
 use crate::outbox::Outbox;
 use crate::time::{SECOND_US, Time, Wall};
 use crate::wire::chat::{
-    AskHistory, AskServer, Attach, Attached, CaughtUp, Failed, Intent, Page, Partial, Say, Want,
+    AskHistory, AskServer, Attach, Attached, CaughtUp, Failed, Intent, Page, Partial, Return,
+    Returned, Say, Want,
 };
-use crate::wire::entry::{OriginDef, Scope};
+use crate::wire::entry::{OriginDef, Portable, Scope};
 use crate::wire::hello::{Bye, Hello, Magic, Ping, Role, Transport};
 use crate::wire::peer::{PeerHello, Pull, ServerState};
 use crate::wire::{Fixed64, Message, Reason, Seq, VECTOR_PAIRS_MAX, WireError};
@@ -310,4 +311,56 @@ fn a_peer_at_the_ends_of_its_ranges_is_borne() {
     lone.tell(conn, &Pull { origin: lone.server.origin(), from: u64::MAX, to: u64::MAX });
     lone.tell(conn, &OriginDef { reference: OriginRef(u32::MAX), origin });
     assert_eq!(lone.reason(conn), Some(Reason::BadFrame));
+}
+
+#[test]
+fn what_one_hands_back_before_another_does_leaves_room_for_what_only_that_one_saw() {
+    let mut lone = Lone::new();
+    let origin = Origin { server: ServerId(9), incarnation: 1, nonce: 3 };
+    let secret = |n: u8| SessionSecret([n; 16]);
+    let session = |n: u8| crate::hash::session_id("cordee", &secret(n));
+    let author = AuthorId { session: session(1), process: 1 };
+    let back = |lone: &mut Lone, conn, number: u64, scope| {
+        let entry = Portable {
+            origin,
+            number,
+            clock: Clock(1_767_225_600_000_000 + number),
+            author,
+            author_number: number,
+            name: "ada",
+            scope,
+            after: Seq::default(),
+            body: "hello",
+        };
+        let mut bytes = Vec::new();
+        crate::wire::Field::put(&entry, &mut bytes);
+        let tag = crate::hash::entry_tag(&ClusterKey([7; 32]), &bytes);
+        lone.tell(conn, &Return { entry, tag });
+    };
+    let talk = Scope::talk(session(1), session(2), "bob");
+    let seen = [(origin, 2)];
+    let attach = |n: u8, name| Attach {
+        secret: secret(n),
+        intent: Intent::Resume,
+        name,
+        seen: Seq::new(&seen),
+        ..attach()
+    };
+    // Cyd saw the second message only, ada both.
+    let cyd = lone.greet(Role::Client);
+    lone.tell(cyd, &attach(3, "cyd"));
+    assert_eq!(lone.count(cyd, Want::KIND), 1);
+    back(&mut lone, cyd, 2, Scope::Room("#all"));
+    lone.tell(cyd, &Returned { count: 1 });
+    let ada = lone.greet(Role::Client);
+    lone.tell(ada, &attach(1, "ada"));
+    assert_eq!(lone.count(ada, Want::KIND), 1, "she has more");
+    back(&mut lone, ada, 1, talk);
+    back(&mut lone, ada, 2, Scope::Room("#all"));
+    lone.tell(ada, &Returned { count: 2 });
+    assert_eq!(lone.count(ada, Attached::KIND), 1);
+    for number in 1..=2 {
+        assert!(lone.server.archive().has_row(&author, number), "{number}");
+    }
+    assert_eq!(lone.server.archive().rows(), 2);
 }
