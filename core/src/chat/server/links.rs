@@ -297,6 +297,7 @@ impl ChatServer {
         if self.state != ServerState::Joining {
             self.remember_key(ours.key.0);
         }
+        self.welcome_clients_again(out);
         let links: Vec<ConnId> = self.links.values().copied().collect();
         for link in links {
             if let Some(origin) = self.conns.get(link).and_then(Conn::peer).map(|p| p.origin) {

@@ -58,17 +58,7 @@ impl ChatServer {
         if hello.cluster != self.config.cluster {
             return Err(Reason::WrongCluster);
         }
-        let address = self.config.advertise.clone();
-        let welcome = Welcome {
-            minor: VERSION_MINOR,
-            server: self.id,
-            origin: self.origin,
-            cluster_id: self.cluster.id,
-            address: &address,
-            body_bytes_max: self.limits().body_bytes_max,
-            ping_ms: (self.limits().ping_us / 1_000) as u32,
-        };
-        self.send(id, &welcome, out);
+        self.welcome(id, out);
         let phase = match hello.role {
             Role::Client => Phase::Client(Box::new(Client::Idle)),
             Role::Peer => Phase::Peer(Box::new(Peer::new(None))),
@@ -85,6 +75,29 @@ impl ChatServer {
             Role::Peer | Role::Observer => {}
         }
         Ok(())
+    }
+
+    fn welcome(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
+        let address = self.config.advertise.clone();
+        let welcome = Welcome {
+            minor: VERSION_MINOR,
+            server: self.id,
+            origin: self.origin,
+            cluster_id: self.cluster.id,
+            address: &address,
+            body_bytes_max: self.limits().body_bytes_max,
+            ping_ms: (self.limits().ping_us / 1_000) as u32,
+        };
+        self.send(id, &welcome, out);
+    }
+
+    /// The cluster is another than clients were told: it met one that was founded before. Who
+    /// would not know that, would take the others' servers for strangers and begin anew there.
+    pub(super) fn welcome_clients_again(&mut self, out: &mut Outbox<Effect>) {
+        let clients = self.conns.iter().filter(|(_, conn)| matches!(conn.phase, Phase::Client(_)));
+        for id in clients.map(|(id, _)| id).collect::<Vec<ConnId>>() {
+            self.welcome(id, out);
+        }
     }
 
     pub(super) fn on_client_frame(

@@ -17,7 +17,7 @@ use crate::wire::chat::{
     Returned, Say, Want,
 };
 use crate::wire::entry::{OriginDef, Portable, Scope};
-use crate::wire::hello::{Bye, Hello, Magic, Ping, Role, Transport};
+use crate::wire::hello::{Bye, Hello, Magic, Ping, Role, Transport, Welcome};
 use crate::wire::peer::{PeerHello, Pull, ServerState};
 use crate::wire::{Fixed64, Message, Reason, Seq, VECTOR_PAIRS_MAX, WireError};
 
@@ -363,4 +363,33 @@ fn what_one_hands_back_before_another_does_leaves_room_for_what_only_that_one_sa
         assert!(lone.server.archive().has_row(&author, number), "{number}");
     }
     assert_eq!(lone.server.archive().rows(), 2);
+}
+
+#[test]
+fn clients_are_told_when_their_cluster_meets_one_that_was_founded_before() {
+    let mut lone = Lone::new();
+    let clients = [lone.attach(), lone.greet(Role::Client)];
+    lone.sent.clear();
+    let peer = lone.greet(Role::Peer);
+    let server = ServerId(5);
+    let origin = Origin { server, incarnation: 1, nonce: 1 };
+    let hello = PeerHello {
+        server,
+        origin,
+        address: "x:1",
+        cluster_id: Tag([9; 16]),
+        founded: Clock(1),
+        key: ClusterKey([8; 32]),
+        clock: Clock(0),
+        final_clock: Clock(0),
+        known_incarnation: 0,
+        state: ServerState::Active,
+        members: Seq::default(),
+    };
+    lone.tell(peer, &hello);
+    for client in clients {
+        let welcome = lone.sent.iter().find(|sent| (sent.0, sent.1) == (client, Welcome::KIND));
+        let (_, _, payload) = welcome.expect("it is welcome again");
+        assert_eq!(Welcome::parse(payload).expect("valid").cluster_id, Tag([9; 16]));
+    }
 }
