@@ -68,8 +68,7 @@ fn two_thousand_connections_in_a_burst_keep_nobody_out() {
     let cluster = Cluster::start(&["--servers", "1"]);
     let mut witnesses = Witnesses::new(&cluster);
     let meter = Meter::new(&cluster, 0);
-    let burst: Vec<TcpStream> =
-        (0..2_000).filter_map(|_| connect(&cluster.addresses[0])).collect();
+    let burst: Vec<TcpStream> = (0..2_000).filter_map(|_| connect(&cluster.addresses[0])).collect();
     assert_eq!(burst.len(), 2_000, "all are taken off the kernel's hands");
     a_newcomer_is_served(&cluster, "cyd");
     witnesses.talk_for(Duration::from_secs(1));

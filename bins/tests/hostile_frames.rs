@@ -92,17 +92,20 @@ fn floods_of_tiny_frames_and_of_requests_slow_their_sender_alone() {
         ("attaches with a bad name", Some(Role::Client), many(encoded(&attach("\u{7}")))),
         ("empty frames of an observer", observer, many(frame(0xee, b""))),
         ("questions of an observer", observer, many(encoded(&AskServer { users: true }))),
-        ("messages that are refused", None, many(encoded(&Say {
-            number: 9,
-            scope: ALL,
-            after: Seq::default(),
-            body: "x",
-        }))),
+        (
+            "messages that are refused",
+            None,
+            many(encoded(&Say { number: 9, scope: ALL, after: Seq::default(), body: "x" })),
+        ),
         ("joins that are refused", None, many(encoded(&Join { request, room: "\u{7}" }))),
-        ("joining and leaving", None, many(
-            [encoded(&Join { request, room: "#x" }), encoded(&Leave { request, room: "#x" })]
-                .concat(),
-        )),
+        (
+            "joining and leaving",
+            None,
+            many(
+                [encoded(&Join { request, room: "#x" }), encoded(&Leave { request, room: "#x" })]
+                    .concat(),
+            ),
+        ),
         ("topics", None, many(encoded(&SetTopic { request, room: COMMON_ROOM, topic: "x" }))),
         ("lists of users", None, many(encoded(&AskUsers { request }))),
         ("lists of rooms", None, many(encoded(&AskRooms { request }))),
@@ -151,7 +154,9 @@ fn whoever_never_reads_is_closed_costs_a_cursor_and_loses_nothing() {
     for number in 0..count {
         witnesses.ada.send(&serde_json::json!({"say": format!("{number} {body}"), "ref": number}));
     }
-    witnesses.ada.wait("the last of it", |event| event["event"] == "sent" && event["ref"] == count - 1);
+    witnesses
+        .ada
+        .wait("the last of it", |event| event["event"] == "sent" && event["ref"] == count - 1);
     let kept = 3 * count * 8_100;
     meter.assert_memory(kept + MEMORY_MAX);
     let closed = |raw: &mut Raw| {
@@ -188,8 +193,21 @@ fn names_that_cannot_be_are_refused_and_look_alikes_are_one() {
         Failed::parse(&payload).expect("valid").reason
     };
     for name in [
-        "", " ", "a b", "a\nb", "a\0", "\u{7}", "\u{1b}[2J", "a\u{202e}b", "\u{200b}", "#all",
-        "~x", "-x", "a/b", "a\u{feff}", long.as_str(),
+        "",
+        " ",
+        "a b",
+        "a\nb",
+        "a\0",
+        "\u{7}",
+        "\u{1b}[2J",
+        "a\u{202e}b",
+        "\u{200b}",
+        "#all",
+        "~x",
+        "-x",
+        "a/b",
+        "a\u{feff}",
+        long.as_str(),
     ] {
         assert_eq!(refused(name), Reason::NameInvalid, "{name:?}");
     }

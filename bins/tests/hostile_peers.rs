@@ -6,7 +6,7 @@
 mod common;
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -189,8 +189,16 @@ fn strangers_are_refused_with_a_reason_that_says_why() {
     for (what, hello, expected) in [
         ("the server's own id", as_server(own), Reason::SameServer),
         ("the id of one that lives", as_server(other), Reason::SameServer),
-        ("an origin of another", PeerHello { origin: foreign, ..introduction() }, Reason::SameServer),
-        ("a clock of 2^63", PeerHello { clock: Clock(1 << 63), ..introduction() }, Reason::ClockAhead),
+        (
+            "an origin of another",
+            PeerHello { origin: foreign, ..introduction() },
+            Reason::SameServer,
+        ),
+        (
+            "a clock of 2^63",
+            PeerHello { clock: Clock(1 << 63), ..introduction() },
+            Reason::ClockAhead,
+        ),
         (
             "a clock more than a day ahead",
             PeerHello { clock: Clock(wall() + 25 * 3_600_000_000), ..introduction() },
@@ -374,23 +382,40 @@ fn lying_digests_and_vectors_cost_the_honest_nothing() {
 
 #[test]
 fn a_server_that_joins_does_not_wait_for_ever_for_what_a_liar_claims() {
-    let first = Cluster::start(&["--servers", "1"]);
-    let mut ada = Client::start(&first.addresses, "ada");
-    ada.say("hello");
-    ada.wait_for_sent("hello");
-    // The newcomer meets the liar first, and learns from it what there is to have.
-    let second = Cluster::start(&["--servers", "1", "-i", "127.0.0.2"]);
-    let killed = second.pid(0);
-    let own = introduction().origin;
-    let held = [(own, u64::MAX, Tag([1; 16]))];
-    second.kill(0);
-    second.wait_until_back(0, killed);
-    let mut liar = Liar::link_with(&second.addresses[0], &introduction(), &held);
-    liar.listen();
-    let mut bob = Client::start(&second.addresses, "bob");
+    // The only one that it is told of: it has everything, it says, and sends nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let liar = thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("it is dialled");
+        let mut raw = Raw::over(stream);
+        let own = introduction().origin;
+        raw.next(&[Hello::KIND]).expect("a hello");
+        raw.send_message(&Welcome {
+            minor: 0,
+            server: LIAR,
+            origin: own,
+            cluster_id: Tag([9; 16]),
+            address: "127.0.0.1:1",
+            body_bytes_max: 8_192,
+            ping_ms: 500,
+        });
+        raw.next(&[PeerHello::KIND]).expect("an introduction");
+        raw.send_message(&introduction());
+        let held = [(own, u64::MAX, Tag([1; 16]))];
+        raw.send_message(&PeerVector { more: false, held: Seq::new(&held) });
+        raw.send_message(&Linked { reserved: 0 });
+        while raw.send_message(&beat()) {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let args = ["--servers", "1", "--copies", "1", "--peer", &address];
+    let cluster = Cluster::start(&args);
+    let mut bob = Client::start(&cluster.addresses, "bob");
     bob.say("I am served");
     bob.wait_for_sent("I am served");
-    liar.leave();
+    drop(bob);
+    drop(cluster);
+    liar.join().expect("it lives");
 }
 
 #[test]

@@ -19,7 +19,11 @@ pub struct Raw {
 
 impl Raw {
     pub fn connect(address: &str) -> Raw {
-        let stream = TcpStream::connect(address).expect("it listens");
+        Raw::over(TcpStream::connect(address).expect("it listens"))
+    }
+
+    /// Over a connection that stands.
+    pub fn over(stream: TcpStream) -> Raw {
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
         stream.set_write_timeout(Some(Duration::from_secs(60))).expect("a time-out");
         Raw { stream, deframer: Deframer::new(65_519) }

@@ -125,6 +125,10 @@ impl Meter {
     pub fn assert_cpu(&self, share_max: f64) {
         let used = self.process.cpu_seconds() - self.cpu_seconds;
         let share = used / self.begun.elapsed().as_secs_f64();
-        assert!(share <= share_max, "{}: {used} s of processor time, {share:.2} of a core", self.what);
+        assert!(
+            share <= share_max,
+            "{}: {used} s of processor time, {share:.2} of a core",
+            self.what
+        );
     }
 }

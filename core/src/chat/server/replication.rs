@@ -38,7 +38,8 @@ impl ChatServer {
         let Some(origin) = ours(entry.origin) else { return Err(Reason::BadFrame) };
         // A server sends what it wrote itself. Of others, only what it was asked for: their own
         // entries would have two meanings if anybody could write them.
-        if self.archive.origin(origin).server != peer.server && entry.number > at(&peer.asked, origin)
+        if self.archive.origin(origin).server != peer.server
+            && entry.number > at(&peer.asked, origin)
         {
             return Err(Reason::Unexpected);
         }
