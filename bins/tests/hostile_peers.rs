@@ -168,8 +168,8 @@ fn strangers_are_refused_with_a_reason_that_says_why() {
     let address = &cluster.addresses[0];
     let peer = Hello { role: Role::Peer, ..hello() };
     for (hello, expected) in [
-        (Hello { cluster: "else", ..peer.clone() }, Reason::WrongCluster),
-        (Hello { major: 2, ..peer.clone() }, Reason::WrongVersion),
+        (Hello { cluster: "else", ..peer }, Reason::WrongCluster),
+        (Hello { major: 2, ..peer }, Reason::WrongVersion),
     ] {
         let mut raw = Raw::connect(address);
         raw.send_message(&hello);
