@@ -15,6 +15,7 @@ fn nothing_is_lost_doubled_or_out_of_order_whatever_goes_wrong() {
             binary: env!("CARGO_BIN_EXE_cordee").into(),
             directory: directory.path().to_owned(),
             seed,
+            namespaces: None,
             first: 0,
             cycles: 4,
             time_max: Duration::from_secs(240),

@@ -23,6 +23,7 @@ mod book;
 mod failure;
 mod judge;
 mod lane;
+mod namespaces;
 mod party;
 mod plan;
 mod process;
@@ -33,6 +34,7 @@ mod world;
 
 pub use failure::Failure;
 pub use lane::Lane;
+pub use namespaces::Namespaces;
 pub use process::Process;
 pub use relay::{End, Path, Relay};
 
@@ -53,6 +55,9 @@ pub struct Options {
     pub first: u64,
     /// How many times something goes wrong and is judged.
     pub cycles: u64,
+    /// How the names of the [`Namespaces`] begin in which all is to run; this process is in their
+    /// hub then. None for relays on addresses of this machine.
+    pub namespaces: Option<String>,
     /// No cycle begins later than this after the first.
     pub time_max: Duration,
 }
@@ -148,6 +153,7 @@ fn run_cycles(
         parties,
         copies,
         life: options.time_max + Duration::from_secs(180),
+        namespaces: options.namespaces.clone(),
     };
     let mut world = World::start(&make)?;
     let mut summary = Summary { servers, parties, ..Summary::default() };
@@ -160,7 +166,7 @@ fn run_cycles(
         }
         // Of its own, so that a cycle is the same whatever the clock did in the one before.
         let mut draw = Prng::new(mix(options.seed ^ mix(cycle + 1)));
-        let plan = Plan::draw(&mut draw, servers);
+        let plan = Plan::draw(&mut draw, servers, options.namespaces.is_none());
         let _ = writeln!(story, "cycle {cycle}: {plan}");
         for planned in &plan.faults {
             *summary.faults.entry(planned.fault.kind().1).or_default() += 1;
@@ -206,13 +212,13 @@ fn run_cycle(world: &mut World, plan: &Plan, draw: &mut Prng) -> Result<Duration
             if begins {
                 world.begin(at, plan.faults[at].fault, alone)?;
             } else {
-                world.end(at);
+                world.end(at)?;
             }
         }
         world.say_something(draw)?;
         thread::sleep(Duration::from_millis(4 + draw.below(22)));
     }
-    world.heal();
+    world.heal()?;
     let healed = Instant::now();
     world.settle_and_judge()?;
     Ok(healed.elapsed())

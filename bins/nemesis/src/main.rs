@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use argh::FromArgs;
-use cordee_nemesis::{Options, run};
+use cordee_nemesis::{Namespaces, Options, run};
 
 /// Starts servers and clients, lets these talk, breaks things, and judges what everybody saw.
 #[derive(FromArgs, Debug)]
@@ -28,6 +28,15 @@ struct Args {
     #[argh(option, default = "60")]
     minutes: u64,
 
+    /// give every server, and the clients, a network namespace (as root, on Linux) instead of relays:
+    /// cuts are silent then, and lines slow
+    #[argh(switch)]
+    namespaces: bool,
+
+    /// namespaces that were made already, in whose hub this process is; --namespaces cares for that
+    #[argh(option)]
+    inside: Option<String>,
+
     /// the program under test (built first, and taken from where this one lies)
     #[argh(option)]
     cordee: Option<PathBuf>,
@@ -39,13 +48,32 @@ struct Args {
 
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
-    match soak(&args) {
+    let result = if args.namespaces { soak_in_namespaces() } else { soak(&args) };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             say(&why);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Makes namespaces, and runs this program again in their hub.
+fn soak_in_namespaces() -> Result<(), String> {
+    let prefix = format!("cordee-nemesis-{}", std::process::id());
+    let namespaces = Namespaces::make(&prefix).map_err(|failure| {
+        format!("namespaces need root, and ip (of iproute2); without --namespaces there are relays: {failure}")
+    })?;
+    let within = namespaces.in_hub();
+    let own = std::env::current_exe().map_err(|error| format!("this program: {error}"));
+    let status = own.and_then(|own| {
+        let args = std::env::args_os().skip(1).filter(|arg| arg != "--namespaces");
+        let mut command = Command::new(&within[0]);
+        command.args(&within[1..]).arg(own).args(args).args(["--inside", &prefix]);
+        command.status().map_err(|error| format!("ip (of iproute2): {error}"))
+    });
+    namespaces.remove();
+    if status?.success() { Ok(()) } else { Err("it failed, as told above".to_owned()) }
 }
 
 fn soak(args: &Args) -> Result<(), String> {
@@ -66,6 +94,7 @@ fn soak(args: &Args) -> Result<(), String> {
         binary,
         directory: directory.path().to_owned(),
         seed,
+        namespaces: args.inside.clone(),
         first: args.first,
         cycles: args.cycles,
         time_max: Duration::from_secs(60 * args.minutes),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::book::{Body, ODD_ROOM, Scope};
 use crate::failure::{Failure, Result, broken};
 use crate::screen::{Screen, name};
-use crate::server::{CLUSTER, lines};
+use crate::server::{CLUSTER, command, lines};
 
 /// A client and what it printed.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ impl Party {
     /// Starts a client that knows one server.
     pub(crate) fn start(
         binary: &Path,
+        within: &[String],
         directory: &Path,
         server: &str,
         number: usize,
@@ -35,7 +36,7 @@ impl Party {
     ) -> Result<Party> {
         let log = directory.join(format!("client-{}.log", name(number)));
         let log = File::create(&log).map_err(Failure::io(format!("{}", log.display())))?;
-        let mut command = Command::new(binary);
+        let mut command = command(within, binary);
         command.args(["chat", "--json", "--cluster", CLUSTER, "--name", &name(number), server]);
         command.env("XDG_STATE_HOME", directory).stderr(log);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());

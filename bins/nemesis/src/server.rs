@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::failure::{Failure, Result, broken};
 use crate::process::Process;
-use crate::relay::Relay;
+use crate::relay::{End, Path, Relay};
 
 /// The name of the cluster.
 pub(crate) const CLUSTER: &str = "nemesis";
@@ -24,7 +24,10 @@ pub(crate) const CLUSTER: &str = "nemesis";
 pub(crate) struct Server {
     /// Where it listens, and from where it dials.
     pub(crate) host: IpAddr,
-    pub(crate) relay: Relay,
+    /// None where it has a network of its own.
+    pub(crate) relay: Option<Relay>,
+    /// Under which others reach it.
+    pub(crate) address: String,
     pub(crate) listens: SocketAddr,
     /// `timeout`, which ends all even if nobody else does.
     keeper: Child,
@@ -41,28 +44,38 @@ pub(crate) struct Setup<'a> {
     pub(crate) directory: &'a FilePath,
 }
 
+/// Where a server is.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) host: IpAddr,
+    /// The port to listen on; 0 takes a free one.
+    pub(crate) port: u16,
+    /// What runs a command there; nothing where it is here.
+    pub(crate) within: Vec<String>,
+    pub(crate) relay: Option<Relay>,
+    /// Under which others reach it.
+    pub(crate) address: String,
+}
+
 impl Server {
-    /// Starts a server on `host`, which others reach through `relay` and which looks for `peers`.
-    pub(crate) fn start(
-        setup: Setup<'_>,
-        host: IpAddr,
-        relay: Relay,
-        peers: &[String],
-    ) -> Result<Server> {
+    /// Starts a server that looks for `peers`.
+    pub(crate) fn start(setup: Setup<'_>, place: Place, peers: &[String]) -> Result<Server> {
+        let Place { host, port, within, relay, address } = place;
         let log = setup.directory.join(format!("server-{host}.log"));
         let log = File::create(&log).map_err(Failure::io(format!("{}", log.display())))?;
-        let mut command = Command::new("timeout");
+        let mut command = command(&within, "timeout".as_ref());
         command.arg("--kill-after=10").arg(setup.life.as_secs().to_string());
-        command.arg(setup.binary).args(["chat-server", "--servers", "1", "-p", "0"]);
+        command.arg(setup.binary).args(["chat-server", "--servers", "1", "-p", &port.to_string()]);
         command.args(["-i", &host.to_string(), "--cluster", CLUSTER]);
-        command.args(["--advertise", &relay.address(), "--copies", &setup.copies.to_string()]);
+        command.args(["--advertise", &address, "--copies", &setup.copies.to_string()]);
         for peer in peers {
             command.args(["--peer", peer]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut keeper = command.spawn().map_err(Failure::io("timeout (of coreutils)"))?;
         let stdout = keeper.stdout.take();
-        let mut server = Server { host, relay, listens: SocketAddr::new(host, 0), keeper };
+        let listens = SocketAddr::new(host, port);
+        let mut server = Server { host, relay, address, listens, keeper };
         let Some(stdout) = stdout else { return broken("a server has no standard output") };
         let told = lines(stdout)?.recv_timeout(PATIENCE);
         let listens = told.as_deref().ok().and_then(|line| line.strip_prefix("listening on "));
@@ -70,8 +83,22 @@ impl Server {
             return broken(format!("the server on {host} does not listen: {told:?}"));
         };
         server.listens = listens;
-        server.relay.lead_to(listens);
+        if let Some(relay) = &server.relay {
+            relay.lead_to(listens);
+        }
         Ok(server)
+    }
+
+    /// Changes what happens to connections from `host`.
+    pub(crate) fn change(&self, host: IpAddr, path: Path) {
+        if let Some(relay) = &self.relay {
+            relay.change(host, |now| *now = path);
+        }
+    }
+
+    /// Ends the connections from `host` that stand.
+    pub(crate) fn end(&self, host: IpAddr, how: End) {
+        self.relay.as_ref().map(|relay| relay.end(host, how));
     }
 
     /// The process that serves now; `None` between two of them.
@@ -94,6 +121,18 @@ impl Drop for Server {
         let _ = self.process().map(|process| process.signal(Signal::CONT));
         let _ = Process(self.keeper.id()).signal(Signal::TERM);
         let _ = self.keeper.wait();
+    }
+}
+
+/// A command that runs `program`, by way of `within`.
+pub(crate) fn command(within: &[String], program: &FilePath) -> Command {
+    match within {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
     }
 }
 

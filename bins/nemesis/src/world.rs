@@ -1,7 +1,7 @@
 //! Servers behind relays, clients, and what is done to them.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path as FilePath, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +14,12 @@ use serde_json::json;
 
 use crate::book::{Body, Book, ODD_ROOM, Said, Scope};
 use crate::failure::{Failure, Result, broken, violated};
+use crate::namespaces::{self, Host, Namespaces};
 use crate::party::Party;
 use crate::plan::Fault;
 use crate::process::Process;
 use crate::relay::{End, Path, Relay};
-use crate::server::{Server, Setup};
+use crate::server::{Place, Server, Setup};
 
 /// The cluster, those who talk, and what they said.
 #[derive(Debug)]
@@ -31,8 +32,10 @@ pub(crate) struct World {
     active: BTreeMap<usize, Active>,
     /// Messages that were lost with all servers that held them.
     pub(crate) lost: Vec<(usize, u64)>,
-    /// Where clients come from.
+    /// Where clients come from, when there are relays.
     clients_host: IpAddr,
+    /// In place of relays.
+    namespaces: Option<Namespaces>,
 }
 
 /// A fault under way, and what ending it takes.
@@ -54,18 +57,21 @@ pub(crate) struct Make<'a> {
     pub(crate) parties: usize,
     pub(crate) copies: u8,
     pub(crate) life: Duration,
+    /// How the names of the namespaces begin; none where there are relays.
+    pub(crate) namespaces: Option<String>,
 }
 
 impl World {
     /// Starts everything, and waits until all are linked and have arrived.
     pub(crate) fn start(make: &Make<'_>) -> Result<World> {
-        let host = |server: usize| Ipv4Addr::new(127, 0, 77, 1 + server as u8);
-        let mut relays = Vec::new();
+        let mut places = Vec::new();
         for server in 0..make.servers {
-            let relay = Relay::start(&host(server).to_string(), make.seed ^ server as u64);
-            relays.push(relay.map_err(Failure::io(format!("a relay on {}", host(server))))?);
+            places.push(match &make.namespaces {
+                None => place_behind_relay(server, make.seed)?,
+                Some(prefix) => place_of_its_own(&Namespaces::known(prefix), server),
+            });
         }
-        let addresses: Vec<String> = relays.iter().map(Relay::address).collect();
+        let addresses: Vec<String> = places.iter().map(|place| place.address.clone()).collect();
         let setup = Setup {
             binary: make.binary,
             copies: make.copies,
@@ -73,11 +79,13 @@ impl World {
             directory: &make.directory,
         };
         let mut servers = Vec::new();
-        for (server, relay) in relays.into_iter().enumerate() {
+        for (server, place) in places.into_iter().enumerate() {
             let peers: Vec<String> =
                 addresses.iter().filter(|other| **other != addresses[server]).cloned().collect();
-            servers.push(Server::start(setup, host(server).into(), relay, &peers)?);
+            servers.push(Server::start(setup, place, &peers)?);
         }
+        let namespaces = make.namespaces.as_deref().map(Namespaces::known);
+        let within = namespaces.as_ref().map_or(Vec::new(), |all| all.at(Host::People));
         let mut world = World {
             begun: Instant::now(),
             servers,
@@ -86,11 +94,13 @@ impl World {
             active: BTreeMap::new(),
             lost: Vec::new(),
             clients_host: Ipv4Addr::LOCALHOST.into(),
+            namespaces,
         };
         world.wait("the servers link", |world| world.equal_reports().is_some())?;
         for number in 0..make.parties {
             let at = &addresses[number % addresses.len()];
-            let mut party = Party::start(make.binary, &make.directory, at, number, make.parties)?;
+            let mut party =
+                Party::start(make.binary, &within, &make.directory, at, number, make.parties)?;
             if number % 2 == 1 {
                 party.send(&json!({"join": ODD_ROOM}))?;
             }
@@ -168,14 +178,14 @@ impl World {
             _ => {}
         }
         self.active.insert(at, active);
-        self.apply();
+        self.apply()?;
         self.end_connections(fault);
         Ok(())
     }
 
     /// A fault ends.
-    pub(crate) fn end(&mut self, at: usize) {
-        let Some(active) = self.active.remove(&at) else { return };
+    pub(crate) fn end(&mut self, at: usize) -> Result<()> {
+        let Some(active) = self.active.remove(&at) else { return Ok(()) };
         if let Some(process) = active.stopped {
             // One that was killed meanwhile needs no waking.
             let _ = process.signal(Signal::CONT);
@@ -187,14 +197,12 @@ impl World {
                 self.book.wipe(now);
             }
         }
-        self.apply();
+        self.apply()
     }
 
     /// Everything is well again.
-    pub(crate) fn heal(&mut self) {
-        for at in self.active.keys().copied().collect::<Vec<_>>() {
-            self.end(at);
-        }
+    pub(crate) fn heal(&mut self) -> Result<()> {
+        self.active.keys().copied().collect::<Vec<_>>().into_iter().try_for_each(|at| self.end(at))
     }
 
     fn signal(&self, server: usize, signal: Signal) -> Option<Process> {
@@ -202,8 +210,16 @@ impl World {
         process.signal(signal).ok().map(|()| process)
     }
 
-    /// What each relay is to do, by all faults under way.
-    fn apply(&self) {
+    /// What the network is to do, by all faults under way.
+    fn apply(&mut self) -> Result<()> {
+        let count = self.servers.len();
+        if let Some(namespaces) = &mut self.namespaces {
+            let (mut blocked, mut slow) = (BTreeSet::new(), BTreeSet::new());
+            for active in self.active.values() {
+                block(&mut blocked, &mut slow, active.fault, count);
+            }
+            return namespaces.change(blocked, slow);
+        }
         for (number, server) in self.servers.iter().enumerate() {
             let hosts = self.servers.iter().map(|other| other.host).enumerate();
             for (other, host) in hosts.filter(|(other, _)| *other != number) {
@@ -211,23 +227,27 @@ impl World {
                 for active in self.active.values() {
                     harm_link(&mut path, active.fault, number, other);
                 }
-                server.relay.change(host, |now| *now = path);
+                server.change(host, path);
             }
             let mut path = Path::default();
             for active in self.active.values() {
                 harm_clients(&mut path, active.fault, number);
             }
-            server.relay.change(self.clients_host, |now| *now = path);
+            server.change(self.clients_host, path);
         }
+        Ok(())
     }
 
     /// Ends connections that a fault ends when it begins.
     fn end_connections(&self, fault: Fault) {
+        if let Some(namespaces) = &self.namespaces {
+            return reset(namespaces, fault, self.servers.len());
+        }
         let count = self.servers.len();
         let links_of = |server: usize| (0..count).filter(move |other| *other != server);
         let link = |one: usize, other: usize, how: End| {
-            self.servers[one].relay.end(self.servers[other].host, how);
-            self.servers[other].relay.end(self.servers[one].host, how);
+            self.servers[one].end(self.servers[other].host, how);
+            self.servers[other].end(self.servers[one].host, how);
         };
         let half = |inward| if inward { End::HalfInward } else { End::HalfOutward };
         match fault {
@@ -240,21 +260,21 @@ impl World {
                 }
             }
             Fault::CutClients { server } => {
-                self.servers[server].relay.end(self.clients_host, End::Reset);
+                self.servers[server].end(self.clients_host, End::Reset);
             }
             Fault::Reset { server, clients: true } => {
-                self.servers[server].relay.end(self.clients_host, End::Reset);
+                self.servers[server].end(self.clients_host, End::Reset);
             }
             Fault::Reset { server, clients: false } => {
                 links_of(server).for_each(|other| link(server, other, End::Reset));
             }
             Fault::HalfClose { server, clients: true, inward } => {
-                self.servers[server].relay.end(self.clients_host, half(inward));
+                self.servers[server].end(self.clients_host, half(inward));
             }
             Fault::HalfClose { server, clients: false, inward } => {
                 for other in links_of(server) {
-                    self.servers[server].relay.end(self.servers[other].host, half(inward));
-                    self.servers[other].relay.end(self.servers[server].host, half(!inward));
+                    self.servers[server].end(self.servers[other].host, half(inward));
+                    self.servers[other].end(self.servers[server].host, half(!inward));
                 }
             }
             _ => {}
@@ -327,7 +347,7 @@ impl World {
                     .map(|member| (&member.address, member.state))
                     .collect::<Vec<_>>(),
             ),
-            None => format!("{} at {}: no answer", server.relay.address(), server.listens),
+            None => format!("{} at {}: no answer", server.address, server.listens),
         });
         let parties = self.parties.iter().enumerate().map(|(number, party)| {
             let screen = party.screen();
@@ -354,6 +374,70 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// A place on an address of this machine, reached through a relay on the same address.
+fn place_behind_relay(server: usize, seed: u64) -> Result<Place> {
+    let host = Ipv4Addr::new(127, 0, 77, 1 + server as u8);
+    let relay = Relay::start(&host.to_string(), seed ^ server as u64);
+    let relay = relay.map_err(Failure::io(format!("a relay on {host}")))?;
+    let (address, within) = (relay.address(), Vec::new());
+    Ok(Place { host: host.into(), port: 0, within, relay: Some(relay), address })
+}
+
+/// A place in a namespace of its own.
+fn place_of_its_own(namespaces: &Namespaces, server: usize) -> Place {
+    let host = namespaces::address(Host::Server(server));
+    let address = SocketAddr::new(host, PORT).to_string();
+    let within = namespaces.at(Host::Server(server));
+    Place { host, port: PORT, within, relay: None, address }
+}
+
+/// From whom nothing gets to whom, and who is behind a slow line, by one fault.
+fn block(
+    blocked: &mut BTreeSet<(Host, Host)>,
+    slow: &mut BTreeSet<Host>,
+    fault: Fault,
+    count: usize,
+) {
+    let mut both = |one: Host, other: Host| blocked.extend([(one, other), (other, one)]);
+    match fault {
+        Fault::CutLink { one, other } => both(Host::Server(one), Host::Server(other)),
+        Fault::Partition { side } => {
+            for one in 0..count {
+                for other in (0..one).filter(|other| is_parted(side, one, *other)) {
+                    both(Host::Server(one), Host::Server(other));
+                }
+            }
+        }
+        Fault::CutClients { server } => both(Host::Server(server), Host::People),
+        Fault::Deafen { from, to } => {
+            blocked.insert((Host::Server(from), Host::Server(to)));
+        }
+        Fault::StallClients { server, inward: true } => {
+            blocked.insert((Host::People, Host::Server(server)));
+        }
+        Fault::StallClients { server, inward: false } => {
+            blocked.insert((Host::Server(server), Host::People));
+        }
+        Fault::Delay { server, .. } => drop(slow.insert(Host::Server(server))),
+        _ => {}
+    }
+}
+
+/// Resets connections, as far as a fault does.
+fn reset(namespaces: &Namespaces, fault: Fault, count: usize) {
+    match fault {
+        Fault::Reset { server, clients: true } => {
+            namespaces.reset(Host::Server(server), Host::People);
+        }
+        Fault::Reset { server, clients: false } => {
+            for other in (0..count).filter(|other| *other != server) {
+                namespaces.reset(Host::Server(server), Host::Server(other));
+            }
+        }
+        _ => {}
     }
 }
 
@@ -432,6 +516,8 @@ const LOOK: Duration = Duration::from_millis(40);
 const TERMINATING_MS: u64 = 2_000;
 /// Who connects to a server that has no descriptors.
 const STRANGERS: usize = 40;
+/// Where servers listen that have a network of their own.
+const PORT: u16 = 5_000;
 const CONNECT: Duration = Duration::from_millis(200);
 /// What a server may still map when it has no memory.
 const MEMORY_BYTES: u64 = 4 << 20;
