@@ -13,6 +13,7 @@ use crate::world::World;
 impl World {
     /// Waits until all hold the same and everything is settled, then judges.
     pub(crate) fn settle_and_judge(&mut self) -> Result<()> {
+        self.await_terminated()?;
         self.wait("everything that was said is acknowledged", |world| {
             let settled =
                 |number: usize| world.parties[number].screen().settled() == world.book.last(number);
@@ -25,6 +26,7 @@ impl World {
             self.await_drained(number)?;
         }
         self.look_for_violations()?;
+        self.judge_deaths()?;
         self.judge()?;
         self.book.forget_wipes();
         Ok(())

@@ -21,6 +21,7 @@ use cordee_core::prng::{Prng, mix};
 
 mod book;
 mod failure;
+mod harm;
 mod judge;
 mod lane;
 mod namespaces;

@@ -123,6 +123,11 @@ impl Fault {
         matches!(self, Fault::HalfClose { .. } | Fault::Dribble { .. } | Fault::Garble { .. })
     }
 
+    /// The server whose process ends, or may end.
+    pub(crate) fn kills(self) -> Option<usize> {
+        self.disables().filter(|_| !matches!(self, Fault::Stop { .. }))
+    }
+
     /// The server that does not serve for a while.
     fn disables(self) -> Option<usize> {
         match self {

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::book::{Body, Book, ODD_ROOM, Said, Scope};
 use crate::failure::{Failure, Result, broken, violated};
+use crate::harm::{block, harm_clients, harm_link, is_parted, reset};
 use crate::namespaces::{self, Host, Namespaces};
 use crate::party::Party;
 use crate::plan::Fault;
@@ -32,6 +33,12 @@ pub(crate) struct World {
     active: BTreeMap<usize, Active>,
     /// Messages that were lost with all servers that held them.
     pub(crate) lost: Vec<(usize, u64)>,
+    /// The processes that served when all was well last.
+    pids: Vec<u32>,
+    /// Servers that were killed or starved since.
+    hit: BTreeSet<usize>,
+    /// Processes that were told to end.
+    terminated: Vec<Process>,
     /// Where clients come from, when there are relays.
     clients_host: IpAddr,
     /// In place of relays.
@@ -93,6 +100,9 @@ impl World {
             book: Book::new(make.parties),
             active: BTreeMap::new(),
             lost: Vec::new(),
+            pids: Vec::new(),
+            hit: BTreeSet::new(),
+            terminated: Vec::new(),
             clients_host: Ipv4Addr::LOCALHOST.into(),
             namespaces,
         };
@@ -113,6 +123,7 @@ impl World {
             };
             world.parties.iter().enumerate().all(arrived)
         })?;
+        world.judge_deaths()?;
         Ok(world)
     }
 
@@ -141,6 +152,7 @@ impl World {
 
     /// A fault begins. `alone`: nothing else goes wrong in this cycle.
     pub(crate) fn begin(&mut self, at: usize, fault: Fault, alone: bool) -> Result<()> {
+        self.hit.extend(fault.kills());
         let mut active = Active { fault, limited: None, strangers: Vec::new(), stopped: None };
         match fault {
             Fault::Kill { server } => {
@@ -149,7 +161,7 @@ impl World {
                 self.book.wipe(now);
             }
             Fault::Terminate { server } => {
-                self.signal(server, Signal::TERM);
+                self.terminated.extend(self.signal(server, Signal::TERM));
                 // Undisturbed, it hands everything on before it goes.
                 let now = self.now_ms();
                 if !alone {
@@ -316,6 +328,31 @@ impl World {
         equal.then_some(reports)
     }
 
+    /// Waits until whoever was told to end has.
+    pub(crate) fn await_terminated(&mut self) -> Result<()> {
+        let terminated = std::mem::take(&mut self.terminated);
+        self.wait("a server that was told to end ends", |_| {
+            !terminated.iter().any(|process| process.runs())
+        })
+    }
+
+    /// Nobody died who was not killed.
+    pub(crate) fn judge_deaths(&mut self) -> Result<()> {
+        let mut pids = Vec::new();
+        for server in &self.servers {
+            let Some(process) = server.process() else { return broken("a server is not there") };
+            pids.push(process.0);
+        }
+        let before = std::mem::replace(&mut self.pids, pids);
+        let hit = std::mem::take(&mut self.hit);
+        for (number, (before, now)) in before.iter().zip(&self.pids).enumerate() {
+            if before != now && !hit.contains(&number) {
+                return violated(format!("server {number}, process {before}, died by itself"));
+            }
+        }
+        Ok(())
+    }
+
     /// What must never happen has not happened.
     pub(crate) fn look_for_violations(&self) -> Result<()> {
         for party in &self.parties {
@@ -392,121 +429,6 @@ fn place_of_its_own(namespaces: &Namespaces, server: usize) -> Place {
     let address = SocketAddr::new(host, PORT).to_string();
     let within = namespaces.at(Host::Server(server));
     Place { host, port: PORT, within, relay: None, address }
-}
-
-/// From whom nothing gets to whom, and who is behind a slow line, by one fault.
-fn block(
-    blocked: &mut BTreeSet<(Host, Host)>,
-    slow: &mut BTreeSet<Host>,
-    fault: Fault,
-    count: usize,
-) {
-    let mut both = |one: Host, other: Host| blocked.extend([(one, other), (other, one)]);
-    match fault {
-        Fault::CutLink { one, other } => both(Host::Server(one), Host::Server(other)),
-        Fault::Partition { side } => {
-            for one in 0..count {
-                for other in (0..one).filter(|other| is_parted(side, one, *other)) {
-                    both(Host::Server(one), Host::Server(other));
-                }
-            }
-        }
-        Fault::CutClients { server } => both(Host::Server(server), Host::People),
-        Fault::Deafen { from, to } => {
-            blocked.insert((Host::Server(from), Host::Server(to)));
-        }
-        Fault::StallClients { server, inward: true } => {
-            blocked.insert((Host::People, Host::Server(server)));
-        }
-        Fault::StallClients { server, inward: false } => {
-            blocked.insert((Host::Server(server), Host::People));
-        }
-        Fault::Delay { server, .. } => drop(slow.insert(Host::Server(server))),
-        _ => {}
-    }
-}
-
-/// Resets connections, as far as a fault does.
-fn reset(namespaces: &Namespaces, fault: Fault, count: usize) {
-    match fault {
-        Fault::Reset { server, clients: true } => {
-            namespaces.reset(Host::Server(server), Host::People);
-        }
-        Fault::Reset { server, clients: false } => {
-            for other in (0..count).filter(|other| *other != server) {
-                namespaces.reset(Host::Server(server), Host::Server(other));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// What a fault does to connections that `dialler` makes to `server`.
-fn harm_link(path: &mut Path, fault: Fault, server: usize, dialler: usize) {
-    let concerns = |hit: usize| hit == server || hit == dialler;
-    match fault {
-        Fault::CutLink { one, other } if concerns(one) && concerns(other) => path.refused = true,
-        Fault::Deafen { from, to } if (from, to) == (dialler, server) => path.inward.stalled = true,
-        Fault::Deafen { from, to } if (from, to) == (server, dialler) => {
-            path.outward.stalled = true;
-        }
-        Fault::Partition { side } if is_parted(side, server, dialler) => path.refused = true,
-        Fault::Delay { server: hit, ms } if concerns(hit) => delay(path, ms),
-        Fault::Dribble { server: hit } if concerns(hit) => dribble(path),
-        Fault::Garble { server: hit, clients: false, inward } if hit == server => {
-            if inward {
-                path.inward.garbled = true
-            } else {
-                path.outward.garbled = true
-            }
-        }
-        Fault::Garble { server: hit, clients: false, inward } if hit == dialler => {
-            if inward {
-                path.outward.garbled = true
-            } else {
-                path.inward.garbled = true
-            }
-        }
-        _ => {}
-    }
-}
-
-/// What a fault does to connections that clients make to `server`.
-fn harm_clients(path: &mut Path, fault: Fault, server: usize) {
-    match fault {
-        Fault::CutClients { server: hit } if hit == server => path.refused = true,
-        Fault::StallClients { server: hit, inward } if hit == server => {
-            if inward {
-                path.inward.stalled = true
-            } else {
-                path.outward.stalled = true
-            }
-        }
-        Fault::Delay { server: hit, ms } if hit == server => delay(path, ms),
-        Fault::Dribble { server: hit } if hit == server => dribble(path),
-        Fault::Garble { server: hit, clients: true, inward } if hit == server => {
-            if inward {
-                path.inward.garbled = true
-            } else {
-                path.outward.garbled = true
-            }
-        }
-        _ => {}
-    }
-}
-
-fn delay(path: &mut Path, ms: u64) {
-    path.inward.delay = Duration::from_millis(ms);
-    path.outward.delay = Duration::from_millis(ms);
-}
-
-fn dribble(path: &mut Path) {
-    path.inward.dribbles = true;
-    path.outward.dribbles = true;
-}
-
-fn is_parted(side: u32, one: usize, other: usize) -> bool {
-    (side >> one & 1) != (side >> other & 1)
 }
 
 /// For what must happen once all is well. A limit against hanging, not a measure.
