@@ -23,7 +23,7 @@ impl ChatServer {
         conn.queued = conn.queued.saturating_sub(bytes);
         if conn.peer().is_some() {
             self.feed_peer(id, out);
-        } else if conn.attached().is_some() {
+        } else {
             self.feed(id, out);
             self.unpause_if_drained(id, out);
         }
