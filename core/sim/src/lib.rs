@@ -13,6 +13,7 @@
 mod client;
 mod draw;
 mod drive;
+pub mod fuzz;
 mod history;
 mod judge;
 mod node;

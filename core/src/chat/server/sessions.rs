@@ -175,6 +175,9 @@ impl ChatServer {
         }
         rooms.sort_unstable();
         rooms.dedup();
+        if rooms.len() > rooms_max {
+            return Err(Reason::TooManyRooms);
+        }
         let reset = attach.intent == Intent::Reset;
         let mut seen: Vec<(Origin, u64)> =
             if reset { Vec::new() } else { attach.seen.iter().collect() };
