@@ -311,7 +311,8 @@ impl World {
         let at = fitting[byte % fitting.len()];
         let wanted: Vec<&str> =
             (0..ROOMS.len() - 1).filter(|room| mask >> room & 1 == 1).map(|r| ROOMS[r]).collect();
-        if self.links[at].person.is_some() {
+        let first = self.links[at].person.is_none();
+        if !first {
             self.links[at].may_close.push(Reason::Unexpected);
         } else {
             let many = wanted.len().max(with_common_room(&wanted).len()) > ROOMS_MAX;
@@ -342,10 +343,15 @@ impl World {
                 (link.wild, link.attached, link.person) = (true, false, None);
             }
         }
-        self.send_attach(at, who, intent, name, &wanted, claims);
+        let rooms = self.send_attach(at, who, intent, name, &wanted, claims);
+        if first {
+            let person = &mut self.persons[who];
+            (person.said_before, person.rooms) = (person.given, rooms);
+        }
         Ok(())
     }
 
+    /// Returns the rooms that it names.
     fn send_attach(
         &mut self,
         at: usize,
@@ -354,10 +360,9 @@ impl World {
         name: &str,
         wanted: &[&str],
         claims: u8,
-    ) {
+    ) -> BTreeSet<String> {
         let person = &mut self.persons[who];
         person.attachment += 1;
-        person.said_before = person.given;
         // Who resumes is where it was.
         let own: Vec<String> = person.rooms.iter().cloned().collect();
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
@@ -390,10 +395,7 @@ impl World {
             partial: Seq::new(&partial),
         };
         self.net.tell(self.links[at].wire, &attach);
-        if !self.links[at].attached {
-            let person = &mut self.persons[who];
-            person.rooms = with_common_room(rooms);
-        }
+        with_common_room(rooms)
     }
 
     /// What may come of an attach.
