@@ -33,3 +33,13 @@ fn the_corpus_of_archive_passes() {
 fn the_corpus_of_session_passes() {
     replay("session", session);
 }
+
+#[test]
+fn the_corpus_of_mesh_passes() {
+    replay("mesh", mesh);
+}
+
+#[test]
+fn the_corpus_of_world_passes() {
+    replay("world", world);
+}

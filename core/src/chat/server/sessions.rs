@@ -389,6 +389,9 @@ impl ChatServer {
         let known = self.roster.get(request.session);
         let above = known.map_or(0, |known| known.attachment.saturating_add(1));
         let attachment = request.attachment.max(above);
+        // A count at its end cannot rise: the new standing must stand above the old all the same.
+        let same = known.filter(|known| known.attachment == attachment);
+        let version = same.map_or(0, |known| known.version + 1);
         self.stats.resumed += u64::from(known.is_some_and(Record::is_here));
         for room in &request.rooms {
             let made = self.clock.wall(now);
@@ -400,7 +403,7 @@ impl ChatServer {
             name: request.name.clone(),
             claim: request.claim,
             attachment,
-            version: 0,
+            version,
             home: self.id,
             presence: Presence::Online,
             rooms: rooms.clone(),

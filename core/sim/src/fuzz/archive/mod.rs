@@ -331,6 +331,9 @@ impl World {
             let first = &self.replicas[0].archive;
             assert_eq!(archive.digest(&[]), first.digest(&[]), "equal archives, equal digests");
             assert_eq!(archive.vector_hash(), first.vector_hash());
+            if self.honest {
+                assert_eq!(archive.rows(), first.rows(), "and as many rows");
+            }
         }
         if self.honest && self.replicas.iter().all(|r| r.archive.rows_trimmed() == 0) {
             let pages = |replica: &Replica| -> Vec<Vec<Vec<u8>>> {

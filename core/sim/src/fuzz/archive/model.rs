@@ -143,18 +143,7 @@ impl Model {
                 let message = held.fact.message();
                 *self.counted.entry((scope, origin)).or_default() += 1;
                 self.messages.insert(message, None);
-                self.take_for_lost_before(message.0);
             }
-        }
-    }
-
-    /// What an author said before everything of it that is in memory is not waited for any more.
-    fn take_for_lost_before(&mut self, author: usize) {
-        let own = || self.messages.range((author, 0)..=(author, u64::MAX));
-        let Some((&(_, last), _)) = own().next_back() else { return };
-        let first = own().find(|(_, row)| row.is_some()).map_or(last + 1, |((_, n), _)| *n);
-        for number in 1..first {
-            self.messages.entry((author, number)).or_insert(None);
         }
     }
 
