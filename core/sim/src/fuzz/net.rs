@@ -81,8 +81,8 @@ pub(super) struct Net {
     cut: BTreeSet<(usize, usize)>,
     limits: Limits,
     copies: u8,
-    /// Connections that a server closed, and why, by the wire.
-    pub(super) closed: BTreeMap<WireId, Reason>,
+    /// Connections that a server closed, why and when, by the wire.
+    pub(super) closed: BTreeMap<WireId, (Reason, Time)>,
 }
 
 impl Net {
@@ -413,7 +413,7 @@ impl Net {
             Some(Effect::Close { conn, reason }) => {
                 if let Some(line) = lines.remove(&conn) {
                     closing.insert(conn, line.wire);
-                    closed.insert(line.wire, reason);
+                    closed.insert(line.wire, (reason, now));
                 }
             }
             Some(Effect::Dial { dial, address }) => {

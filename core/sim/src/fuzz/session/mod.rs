@@ -170,6 +170,7 @@ impl World {
                 self.lose(link);
             }
         }
+        self.note_unread();
         for link in self.links.iter().filter(|link| link.reads && !link.wild) {
             assert!(link.asked.is_empty(), "what is asked is answered: {:?}", link.asked);
             let storage = self.net.nodes[0].slow_storage;
@@ -177,11 +178,29 @@ impl World {
         }
     }
 
+    /// Connections that nobody reads are closed without anybody's knowing, but for the server's.
+    fn note_unread(&mut self) {
+        for at in 0..self.links.len() {
+            let link = &self.links[at];
+            let Some(&(reason, when)) = self.net.closed.get(&link.wire) else { continue };
+            if link.reads || !link.attached {
+                continue;
+            }
+            assert!(link.may_close.contains(&reason), "closed for {reason:?}: {link:?}");
+            let person = link.person.expect("attached");
+            (self.links[at].attached, self.links[at].wild) = (false, true);
+            self.links[at].person = None;
+            if let Some((_, away)) = &mut self.persons[person].known {
+                *away = Some(when);
+            }
+        }
+    }
+
     /// The server closed a connection: it must have had a reason.
     fn lose(&mut self, at: usize) {
         let link = self.links.remove(at);
         self.net.hang_up(link.wire);
-        if let (Some(reason), false) = (self.net.closed.get(&link.wire), link.wild) {
+        if let (Some((reason, _)), false) = (self.net.closed.get(&link.wire), link.wild) {
             assert!(link.may_close.contains(reason), "closed for {reason:?}: {link:?}");
         }
         self.forget(&link);
@@ -371,7 +390,11 @@ impl World {
         match claims {
             // An origin that nobody ever heard of, and more than there is.
             1 => seen.push((Origin { server: ServerId(1), incarnation: 1, nonce: 1 }, 3)),
-            2 => seen.iter_mut().for_each(|(_, number)| *number += 1),
+            2 => {
+                // What comes under these numbers meanwhile it will never get.
+                person.lied = true;
+                seen.iter_mut().for_each(|(_, number)| *number += 1);
+            }
             _ => {}
         }
         let partial: Vec<(String, Vec<(Origin, u64)>)> = person
