@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::io;
-use std::thread::{Builder, JoinHandle};
+
+use crate::sync::thread::{Builder, JoinHandle};
 
 /// A thread that could not be made, or died.
 #[derive(Debug, thiserror::Error)]

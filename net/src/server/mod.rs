@@ -47,12 +47,14 @@ mod error;
 mod hub;
 mod inbox;
 mod intake;
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 mod keeper;
 mod node;
 mod pump;
 mod reader;
 mod storage;
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
 pub use config::{DRAIN, OnCrash, ServerConfig};

@@ -460,7 +460,7 @@ impl ChatServer {
     ) {
         let mut changed = false;
         for record in members {
-            if record.server == self.id {
+            if record.server == self.id || record.version > roster::VERSION_MAX {
                 continue;
             }
             if self.members.add(record.server, record.address, now) {

@@ -190,6 +190,9 @@ impl ChatServer {
         }
         rooms.sort_unstable();
         rooms.dedup();
+        if rooms.len() > rooms_max {
+            return Err(Reason::TooManyRooms);
+        }
         let reset = attach.intent == Intent::Reset;
         let mut seen: Vec<(Origin, u64)> =
             if reset { Vec::new() } else { attach.seen.iter().collect() };
@@ -403,6 +406,9 @@ impl ChatServer {
         let known = self.roster.get(request.session);
         let above = known.map_or(0, |known| known.attachment.saturating_add(1));
         let attachment = request.attachment.max(above);
+        // A count at its end cannot rise: the new standing must stand above the old all the same.
+        let same = known.filter(|known| known.attachment == attachment);
+        let version = same.map_or(0, |known| known.version + 1);
         self.stats.resumed += u64::from(known.is_some_and(Record::is_here));
         for room in &request.rooms {
             let made = self.clock.wall(now);
@@ -414,7 +420,7 @@ impl ChatServer {
             name: request.name.clone(),
             claim: request.claim,
             attachment,
-            version: 0,
+            version,
             home: self.id,
             presence: Presence::Online,
             rooms: rooms.clone(),

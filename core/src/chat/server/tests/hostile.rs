@@ -8,17 +8,19 @@ use super::super::{ChatServer, Config, Effect, Input, Source};
 use crate::Limits;
 use crate::framing::frames;
 use crate::hash::ClusterKey;
-use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ServerId, SessionSecret, Tag};
+use crate::ids::{
+    AuthorId, Clock, ConnId, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag,
+};
 use crate::machine::Machine;
 use crate::outbox::Outbox;
 use crate::time::{SECOND_US, Time, Wall};
 use crate::wire::chat::{
     AskHistory, AskServer, Attach, Attached, CaughtUp, Failed, Intent, Page, Partial, Return,
-    Returned, Say, Want,
+    Returned, Say, UserList, Want,
 };
 use crate::wire::entry::{OriginDef, Portable, Scope};
 use crate::wire::hello::{Bye, Hello, Magic, Ping, Role, Transport, Welcome};
-use crate::wire::peer::{PeerHello, Pull, ServerState};
+use crate::wire::peer::{Linked, PeerHello, Presence, Pull, ServerState, Session};
 use crate::wire::{Fixed64, Message, Reason, Seq, VECTOR_PAIRS_MAX, WireError};
 
 /// A server that is alone and serves, and what it sent.
@@ -392,4 +394,66 @@ fn clients_are_told_when_their_cluster_meets_one_that_was_founded_before() {
         let (_, _, payload) = welcome.expect("it is welcome again");
         assert_eq!(Welcome::parse(payload).expect("valid").cluster_id, Tag([9; 16]));
     }
+}
+
+/// A peer that has said who it is, and that this was all.
+fn link(lone: &mut Lone) -> ConnId {
+    let conn = lone.greet(Role::Peer);
+    let server = ServerId(5);
+    lone.tell(
+        conn,
+        &PeerHello {
+            server,
+            origin: Origin { server, incarnation: 1, nonce: 1 },
+            address: "x:1",
+            cluster_id: Tag::default(),
+            founded: Clock(u64::MAX),
+            key: ClusterKey([0; 32]),
+            clock: Clock(0),
+            final_clock: Clock(0),
+            known_incarnation: 0,
+            state: ServerState::Active,
+            members: Seq::default(),
+        },
+    );
+    lone.tell(conn, &Linked { reserved: 0 });
+    conn
+}
+
+#[test]
+fn a_standing_that_nobody_could_change_any_more_is_not_believed() {
+    let mut lone = Lone::new();
+    lone.attach();
+    for (version, reason) in [(1 << 60, None), (u64::MAX, Some(Reason::BadFrame))] {
+        let peer = link(&mut lone);
+        let session = Session {
+            session: SessionId(3),
+            name: "bob",
+            claim: Clock(1),
+            attachment: 1,
+            version,
+            home: lone.server.id(),
+            presence: Presence::Online,
+            rooms: Seq::default(),
+        };
+        // The home knows better, and says so with a later version.
+        lone.tell(peer, &session);
+        assert_eq!(lone.reason(peer), reason);
+    }
+}
+
+#[test]
+fn a_session_whose_attachments_cannot_be_counted_any_more_is_listed_where_it_is() {
+    let mut lone = Lone::new();
+    let attach = Attach { attachment: u32::MAX, ..attach() };
+    let conn = lone.greet(Role::Client);
+    lone.tell(conn, &attach);
+    lone.input(Input::Closed { conn });
+    let again = lone.greet(Role::Client);
+    lone.tell(again, &Attach { intent: Intent::Resume, ..attach });
+    let observer = lone.greet(Role::Observer);
+    lone.tell(observer, &AskServer { users: true });
+    let list = lone.sent.iter().find(|sent| (sent.0, sent.1) == (observer, UserList::KIND));
+    let list = UserList::parse(&list.expect("it is answered").2).expect("valid");
+    assert!(list.users.iter().next().is_some_and(|user| user.online));
 }
