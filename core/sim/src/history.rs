@@ -302,10 +302,10 @@ impl History {
             unanswered,
             "client {client}: {shown:?} was shown after an answer to it, {answer:?}"
         );
-        high.insert(shown.author, last.max(shown.number));
         // What was handed back comes after what its new server knew then. What was trimmed is
         // never shown.
         if self.copies.get(&key).is_none_or(|copies| *copies < 2) {
+            high.insert(shown.author, last.max(shown.number));
             let lacks = |after: &&Key| high.get(&after.0).is_none_or(|high| *high < after.1);
             required.extend(said.after.iter().filter(lacks).map(|after| (*after, key)));
         }

@@ -469,13 +469,6 @@ impl World {
         self.settle_real(real);
     }
 
-    /// All connections of a client break, behind what flies on them.
-    pub fn break_off(&mut self, real: usize) {
-        let links = self.reals[real].links.values();
-        let wires: Vec<usize> = links.filter_map(|link| link.wire).collect();
-        wires.into_iter().for_each(|wire| self.reset_stream(wire, |_, flying| flying));
-    }
-
     /// The client's end of a connection is closed.
     fn let_go(&mut self, wire: usize) {
         self.wires[wire].ends[0] = End::Nobody;

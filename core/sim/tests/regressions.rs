@@ -144,24 +144,6 @@ fn after_a_long_partition_users_come_back_where_they_were_given_up_and_nowhere_e
     }
 }
 
-/// A server that sent an entry has it in memory, and need not have stored it.
-#[test]
-fn what_its_server_has_not_stored_yet_is_no_copy_elsewhere() {
-    let mut world = meshed(1, Options { servers: 2, ..Options::default() });
-    let real = world.join_real("a", 0);
-    world.run_ms(1_000);
-    world.set_storage(0, 1, true);
-    world.say_real(real, "#all", "on one disk");
-    world.run_ms(50);
-    world.break_off(real);
-    world.run_ms(300);
-    assert_eq!(world.real(real).server(), Some("s1:1"));
-    assert_eq!(world.real(real).unacknowledged(), 1, "one server has stored it, and two live");
-    world.set_storage(0, 1, false);
-    world.wait(1_000, "both have it", |world| world.real(real).unacknowledged() == 0);
-    world.heal_and_judge_reals(10_000);
-}
-
 /// The first server was started without knowing the others, and is started again like that.
 #[test]
 fn who_left_and_starts_again_without_knowing_anybody_is_found() {
