@@ -14,7 +14,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use super::Effect;
-use crate::framing::HEADER_BYTES;
+use crate::framing::{HEADER_BYTES, end_of_frame};
 use crate::ids::{ConnId, OriginRef, Position, ScopeRef};
 use crate::log::{Chunk, ChunkBuilder, Cursor, Items, Visibility};
 use crate::outbox::Span;
@@ -127,6 +127,7 @@ impl Outlets {
                 self.builder.push(&arena[frames.range()], Items::new(&arena[items.range()]));
             }
             Effect::Trim { before } => self.trim(before),
+            Effect::Discard { conn } => self.outlet(conn).discard(),
             Effect::Close { conn, .. } => {
                 self.outlet(conn).closing = Some(now + SECOND_US);
                 return Some(effect);
@@ -205,6 +206,13 @@ impl Outlets {
             && outlet.cursor.as_ref().is_some_and(at_end)
     }
 
+    /// What is queued outside the log for all connections takes so many bytes of memory, what is
+    /// about to leave included.
+    #[must_use]
+    pub fn queued_memory_bytes(&self) -> usize {
+        self.outlets.values().map(Outlet::memory_bytes).sum()
+    }
+
     /// Where the connection stands in the log, while it follows.
     #[must_use]
     pub fn cursor(&self, conn: ConnId) -> Option<&Cursor> {
@@ -251,6 +259,18 @@ impl Outlet {
         }
     }
 
+    /// Drops what is queued, but for the rest of a frame that has left in part.
+    fn discard(&mut self) {
+        self.unfollow();
+        self.private.clear();
+        self.private.shrink_to_fit();
+        self.changes.shrink_to_fit();
+        let end = end_of_frame(&self.going, self.gone);
+        self.going.truncate(end);
+        self.going.shrink_to_fit();
+        (self.counted, self.drained) = (0, 0);
+    }
+
     fn change(&mut self, at: Position, change: Change) {
         let cursor = self.cursor.as_ref().expect("a change comes after the cursor");
         assert!(at >= cursor.position(), "a change lies ahead of the cursor");
@@ -266,6 +286,15 @@ impl Outlet {
     /// Whether nothing is left to be said before the log.
     fn is_flushed(&self) -> bool {
         self.private.is_empty() && self.is_sent()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let private = self.private.iter().map(|private| private.bytes.capacity());
+        let changes = self.changes.iter().map(|(_, change)| match change {
+            Change::Send(bytes) => bytes.capacity(),
+            Change::Show(..) | Change::Hide(..) => 0,
+        });
+        private.chain(changes).sum::<usize>() + self.going.capacity()
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -285,8 +314,7 @@ impl Outlet {
             }
             _ => {}
         }
-        // The machine does not count what it has stamped.
-        self.counted += if stamped { 0 } else { bytes.len() as u32 };
+        self.counted += bytes.len() as u32;
         self.put(&bytes);
         Next::Bytes
     }
