@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use cordee_core::wire::peer::ServerState;
 use cordee_net::client::{ChatClient, ChatConfig, Command, Event, Events, Target};
 use cordee_net::server::{ChatServer, Ended, PolledServer, ServerConfig};
 
@@ -29,7 +30,8 @@ fn say(client: &ChatClient, body: &str) {
 fn turn_until(server: &mut PolledServer, what: &str, mut done: impl FnMut(&PolledServer) -> bool) {
     let latest = Instant::now() + PATIENCE;
     while !done(server) {
-        assert!(Instant::now() < latest, "in vain: {what}");
+        let stats = server.machine().stats();
+        assert!(Instant::now() < latest, "in vain: {what}; {stats:?}");
         server.turn(Duration::from_millis(20)).expect("poll works");
     }
 }
@@ -57,9 +59,12 @@ fn what_is_said_at_one_is_shown_at_the_other_whichever_of_them_dialled() {
             let polled = bind(&[]);
             (start(&[polled.local_addr().to_string()]), polled)
         };
-        turn_until(&mut polled, "they link", |server| server.machine().linked() == 1);
+        turn_until(&mut polled, "they link", |server| {
+            server.machine().linked() == 1 && server.machine().state() == ServerState::Active
+        });
         let (ada, mut at_threaded) = client("ada", threaded.local_addr().to_string());
         let (bob, mut at_polled) = client("bob", polled.local_addr().to_string());
+        turn_until(&mut polled, "bob is here", |server| server.machine().users() == 1);
         say(&ada, "from the one with threads");
         turn_until(&mut polled, "bob is shown it", |_| {
             shows(&mut at_polled, "from the one with threads")
@@ -73,7 +78,11 @@ fn what_is_said_at_one_is_shown_at_the_other_whichever_of_them_dialled() {
         turn_until(&mut polled, "ada is shown it", |_| {
             shows(&mut at_threaded, "from the one without")
         });
-        assert_eq!(polled.machine().archive().rows(), 102);
+        assert_eq!(
+            polled.machine().archive().rows(),
+            102,
+            "all was said here or came over the link"
+        );
         polled.stopper().stop();
         turn_until(&mut polled, "it stops", |server| server.ended() == Some(Ended::Stopped));
     }
@@ -83,11 +92,16 @@ fn what_is_said_at_one_is_shown_at_the_other_whichever_of_them_dialled() {
 fn a_newcomer_gets_the_archive_and_a_turn_never_waits_longer_than_it_may() {
     let mut server = PolledServer::bind(config(&[])).expect("it listens");
     let address = server.local_addr().to_string();
-    let (ada, mut events) = client("ada", address.clone());
+    let (ada, mut said) = client("ada", address.clone());
     let body = "y".repeat(8_000);
     (0..300).for_each(|_| say(&ada, &body));
     say(&ada, "last");
-    turn_until(&mut server, "ada is shown it", |_| shows(&mut events, "last"));
+    turn_until(&mut server, "ada is here", |server| server.machine().users() == 1);
+    turn_until(&mut server, "all is said", |server| {
+        // Who takes no events makes the client read no more.
+        while said.next_timeout(Duration::ZERO).is_some() {}
+        server.machine().archive().rows() == 301
+    });
     let (_bob, mut events) = client("bob", address);
     turn_until(&mut server, "bob is shown it", |_| shows(&mut events, "last"));
     // From another thread, while the loop waits as long as it likes.

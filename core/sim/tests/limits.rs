@@ -6,7 +6,7 @@ use cordee_core::time::SECOND_US;
 use cordee_sim::{Options, World};
 
 /// Small, so that a few clients reach it.
-const QUEUED: u64 = 2 << 20;
+const QUEUED: u64 = 1 << 20;
 
 fn world(seed: u64, servers: usize) -> World {
     let limits = Limits {

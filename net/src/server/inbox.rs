@@ -238,3 +238,42 @@ impl Inbox {
 
 /// Accepted sockets that wait for the hub.
 const ACCEPTED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    fn batch() -> Batch {
+        let conn = ConnId { index: 0, generation: 0 };
+        Batch { conn, bytes: vec![0; 100], begun: 0, end: None }
+    }
+
+    #[test]
+    fn clients_batches_wait_while_many_are_not_handled_and_peers_do_not() {
+        let inbox = Arc::new(Inbox::new(150));
+        assert!(inbox.put_batch(batch(), false) && inbox.put_batch(batch(), false));
+        let theirs = Arc::clone(&inbox);
+        let reader = std::thread::spawn(move || theirs.put_batch(batch(), false));
+        assert!(inbox.put_batch(batch(), true));
+        let mut taken = Taken::default();
+        inbox.take(&mut taken, None);
+        assert_eq!((taken.clients.len(), taken.peers.len()), (2, 1));
+        assert!(!reader.is_finished(), "taken is not handled");
+        inbox.handled(200);
+        assert!(reader.join().expect("no panic"));
+        let mut taken = Taken::default();
+        inbox.take(&mut taken, None);
+        assert_eq!(taken.clients.len(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_to_put_a_batch_in_learns_that_the_hub_is_gone() {
+        let inbox = Arc::new(Inbox::new(100));
+        assert!(inbox.put_batch(batch(), false));
+        let theirs = Arc::clone(&inbox);
+        let reader = std::thread::spawn(move || theirs.put_batch(batch(), false));
+        inbox.close();
+        assert!(!reader.join().expect("no panic"));
+    }
+}

@@ -163,7 +163,10 @@ impl Outlets {
             outlet.drained += core::mem::take(&mut outlet.counted);
         }
         outlet.blocked_since = match outlet.blocked_since {
-            _ if outlet.is_sent() => None,
+            _ if outlet.is_sent() => {
+                outlet.let_go_of_much();
+                None
+            }
             Some(since) if !took_any => Some(since),
             _ => Some(now),
         };
@@ -286,6 +289,13 @@ impl Outlet {
     /// Whether nothing is left to be said before the log.
     fn is_flushed(&self) -> bool {
         self.private.is_empty() && self.is_sent()
+    }
+
+    /// What was long and has left takes no memory.
+    fn let_go_of_much(&mut self) {
+        if self.going.capacity() > 2 * SLICE_BYTES {
+            (self.going, self.gone) = (Vec::new(), 0);
+        }
     }
 
     fn memory_bytes(&self) -> usize {

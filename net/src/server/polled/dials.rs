@@ -56,9 +56,9 @@ impl Dials {
         self.under_way.values().map(|dial| dial.latest).min()
     }
 
-    pub(super) fn ready(&self, ready: &mut impl Iterator<Item = bool>) -> Ready {
+    pub(super) fn ready(&self, ready: &mut impl Iterator<Item = PollFlags>) -> Ready {
         let dials = self.under_way.keys().zip(ready.take(self.under_way.len()));
-        dials.filter(|(_, ready)| *ready).map(|(dial, _)| *dial).collect()
+        dials.filter(|(_, flags)| !flags.is_empty()).map(|(dial, _)| *dial).collect()
     }
 
     fn end(&mut self, dial: DialId) -> io::Result<Socket> {

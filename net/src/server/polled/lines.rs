@@ -31,6 +31,15 @@ struct Line {
     shut: Option<Time>,
 }
 
+/// A line that can be read from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Readable {
+    client: bool,
+    conn: ConnId,
+    /// Whether it is reset, or closed by both ends.
+    over: bool,
+}
+
 impl Lines {
     pub(super) fn open(&mut self, conn: ConnId, socket: Socket, dialled: bool, limits: &Limits) {
         let inlet =
@@ -61,15 +70,20 @@ impl Lines {
         self.0.values().filter_map(|line| line.shut).min()
     }
 
-    /// Those that can be read from, links first.
-    pub(super) fn ready(&self, ready: &mut impl Iterator<Item = bool>) -> Vec<ConnId> {
+    /// Those that can be read from or are over, links first.
+    pub(super) fn ready(&self, ready: &mut impl Iterator<Item = PollFlags>) -> Vec<Readable> {
         let lines = self.0.iter().zip(ready);
-        let mut conns: Vec<(bool, ConnId)> = lines
-            .filter(|(_, ready)| *ready)
-            .map(|((conn, line), _)| (!line.dialled, *conn))
+        let over = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        let mut ready: Vec<Readable> = lines
+            .filter(|(_, flags)| flags.intersects(PollFlags::IN | over))
+            .map(|((conn, line), flags)| Readable {
+                client: !line.dialled,
+                conn: *conn,
+                over: flags.intersects(over),
+            })
             .collect();
-        conns.sort_unstable();
-        conns.into_iter().map(|(_, conn)| conn).collect()
+        ready.sort_unstable();
+        ready
     }
 
     /// Lets those go for whose end nobody waits any longer.
@@ -125,10 +139,14 @@ impl PolledServer {
     }
 
     /// Reads once from a connection, and handles what is whole.
-    pub(super) fn read(&mut self, now: Time, conn: ConnId) {
+    pub(super) fn read(&mut self, now: Time, Readable { conn, over, .. }: Readable) {
         let open = self.outlets.is_open(conn);
         let Some(line) = self.lines.0.get(&conn) else { return };
         if open && line.paused {
+            // It would be told again and again, and nobody reads who would find out.
+            if over {
+                self.on_end(now, conn);
+            }
             return;
         }
         let count = match recv(&line.socket, &mut *self.buffer, RecvFlags::DONTWAIT) {

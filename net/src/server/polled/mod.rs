@@ -183,9 +183,10 @@ impl PolledServer {
     /// Does what there is to do. `ready` is what came of the descriptors of the last
     /// [`poll_fds`](Self::poll_fds), in their order; those that are missing are not ready.
     pub fn ready(&mut self, ready: &[PollFlags]) {
-        let mut ready = ready.iter().map(|flags| !flags.is_empty()).chain(std::iter::repeat(false));
-        let woken = ready.next() == Some(true);
-        let arriving = self.listener.is_some() && ready.next() == Some(true);
+        let mut ready = ready.iter().copied().chain(std::iter::repeat(PollFlags::empty()));
+        let mut is_ready = || ready.next().is_some_and(|flags| !flags.is_empty());
+        let woken = is_ready();
+        let arriving = self.listener.is_some() && is_ready();
         let dialled = self.dials.ready(&mut ready);
         let readable = self.lines.ready(&mut ready);
         self.busy = false;
@@ -195,13 +196,16 @@ impl PolledServer {
             self.take_events(now);
         }
         self.on_dialled(now, dialled);
-        for conn in readable {
-            self.read(now, conn);
+        for line in readable {
+            self.read(now, line);
         }
         if arriving || self.starved.is_some_and(|until| until <= now) {
             self.accept(now);
         }
         self.finish_turn(now);
+        if self.stop_latest.is_some_and(|latest| latest <= Instant::now()) {
+            self.ended.get_or_insert(Ended::Stopped);
+        }
     }
 
     /// Waits until something happens or is due, at most for `longest`, and does it: for a program
@@ -263,9 +267,6 @@ impl PolledServer {
                 // These come of threads, and here is none.
                 Event::Dialled { .. } | Event::Unreadable { .. } | Event::ThreadDied => {}
             }
-        }
-        if self.stop_latest.is_some_and(|latest| latest <= Instant::now()) {
-            self.ended.get_or_insert(Ended::Stopped);
         }
     }
 

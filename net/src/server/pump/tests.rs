@@ -383,3 +383,31 @@ fn a_halt_lets_out_what_is_queued() {
         assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0);
     }
 }
+
+#[test]
+fn what_is_discarded_is_not_sent_but_for_the_rest_of_a_frame_that_left_in_part() {
+    let mut rig = Rig::new(NEVER);
+    let (conn, mut stream) = rig.open();
+    rig.follow(conn, &[1]);
+    // Far more than what the kernel takes: it ends amid a frame.
+    for _ in 0..400 {
+        rig.send(conn, &vec![1; 50_000], false);
+    }
+    rig.send_at(conn, 0, b"goes with the cursor");
+    rig.flush();
+    let Report::Drained { .. } = rig.report() else { panic!("it takes something") };
+    rig.orders.push(Command::Discard { conn });
+    rig.send(conn, b"bye", false);
+    rig.orders.push(Command::Close { conn });
+    rig.flush();
+    let mut whole = 0;
+    loop {
+        let frame = private(&mut stream);
+        if frame == b"bye" {
+            break;
+        }
+        assert_eq!(frame.len(), 50_000, "frames are whole");
+        whole += 1;
+    }
+    assert!(whole < 400, "{whole} frames were sent all the same");
+}
