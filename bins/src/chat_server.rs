@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, never, select, unbounded};
 
 use crate::address::{Address, CHAT_PORT, CHAT_SERVERS};
 use crate::failure::{Failure, failed, usage};
+use crate::size::Size;
 use crate::{print, signals};
 
 pub(crate) mod worker;
@@ -68,6 +69,11 @@ pub(crate) struct ChatServer {
     #[argh(option, default = "COPIES_DEFAULT", arg_name = "n")]
     pub(crate) copies: u8,
 
+    /// memory of each server's archive, in bytes, or with K, M, G (thousands, millions, …); beyond
+    /// that the oldest messages go (1 GiB)
+    #[argh(option, arg_name = "size")]
+    pub(crate) archive_memory: Option<Size>,
+
     /// allow users to crash the server that they are on, to rehearse it: kill server
     #[argh(switch)]
     pub(crate) allow_kill: bool,
@@ -115,12 +121,7 @@ impl Plan {
         let servers = args.servers.unwrap_or(if args.peer.is_empty() { CHAT_SERVERS } else { 1 });
         check(args, servers)?;
         let ip = args.address.ip()?;
-        if ip.is_unspecified() && args.advertise.is_none() {
-            return Err(usage(format!(
-                "{} is no address that others can connect to: add --advertise HOST",
-                args.address
-            )));
-        }
+        check_reachable(args, ip)?;
         let mut places = Vec::new();
         for index in 0..servers {
             let port = reserve(ip, args.port, index)?;
@@ -163,6 +164,7 @@ impl Plan {
                     limit: args.limit,
                     hard_limit: hard_limit(args),
                     copies: args.copies,
+                    archive_memory: archive_memory(args),
                     allow_kill: args.allow_kill,
                 }
                 .to_args()
@@ -261,7 +263,35 @@ fn check(args: &ChatServer, servers: u16) -> Result<(), Failure> {
     if args.copies == 0 {
         return Err(usage("--copies 0: at least 1"));
     }
+    if archive_memory(args) < ARCHIVE_BYTES_MIN {
+        return Err(usage(format!(
+            "--archive-memory {}: at least {}M",
+            archive_memory(args),
+            ARCHIVE_BYTES_MIN / 1_000_000
+        )));
+    }
     Ok(())
+}
+
+/// Whoever listens on every address says under which one it is reached.
+fn check_reachable(args: &ChatServer, ip: IpAddr) -> Result<(), Failure> {
+    match &args.advertise {
+        None if ip.is_unspecified() => Err(usage(format!(
+            "{ip} means every address of this machine, and is none that others can connect to: add \
+             --advertise HOST, the address or name under which they reach this machine"
+        ))),
+        Some(address) if address.host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) => {
+            Err(usage(format!("--advertise {address} is no address that others can connect to")))
+        }
+        Some(address) if address.port == Some(0) => Err(usage(format!(
+            "--advertise {address}: a port that others can connect to, or none for where it listens"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn archive_memory(args: &ChatServer) -> u64 {
+    args.archive_memory.map_or(Limits::default().archive_bytes_max, |size| size.0)
 }
 
 /// Checks the name of a cluster, as every command takes it.
@@ -303,5 +333,8 @@ const CLUSTER_BYTES_MAX: usize = cordee_core::wire::hello::CLUSTER_BYTES_MAX;
 pub(crate) const USERS_DEFAULT: u32 = 100;
 /// Servers that hold a message before it is acknowledged.
 pub(crate) const COPIES_DEFAULT: u8 = 2;
+/// An archive of less would hold a few messages of the longest kind only, see
+/// [`Limits::archive_bytes_max`].
+const ARCHIVE_BYTES_MIN: u64 = 2_000_000;
 /// For how long a server may finish what it is at, after the first signal.
 const GRACE: Duration = Duration::from_secs(10);

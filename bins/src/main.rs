@@ -17,7 +17,7 @@
 //!   face_plain      lines in, lines out
 //!   face_json       JSON lines in, JSON lines out
 //! status, forget  how servers stand                 cordee_net::observe
-//! address, failure, print, signals                  shared by all
+//! address, size, failure, print, signals            shared by all
 //! ```
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod failure;
 mod forget;
 mod print;
 mod signals;
+mod size;
 mod status;
 mod up;
 

@@ -25,6 +25,7 @@ pub(crate) fn run(_args: &Up) -> Result<(), Failure> {
         limit: USERS_DEFAULT,
         hard_limit: None,
         copies: COPIES_DEFAULT,
+        archive_memory: None,
         allow_kill: true,
     };
     chat_server::serve(&servers, || {

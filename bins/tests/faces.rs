@@ -1,17 +1,12 @@
-//! The client's three faces, against real servers.
+//! The client's faces for lines and for JSON, against real servers.
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
-use std::time::Instant;
+use std::process::Stdio;
 
-use common::{Client, Cluster, PATIENCE, cordee, pid, text, wait_until};
+use common::{Client, Cluster, cordee, pid, run, text};
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
@@ -287,190 +282,127 @@ fn the_session_file_gives_a_name_back_at_once() {
     assert!(!bob.seen.iter().any(went), "who comes back at once never left");
 }
 
-/// A client on a terminal, and what it drew.
-struct Terminal {
-    process: Child,
-    keys: Option<Arc<std::fs::File>>,
-    hung_up: Arc<AtomicBool>,
-    drawn: Receiver<Vec<u8>>,
-    screen: String,
-}
-
-impl Terminal {
-    fn start(servers: &[String], args: &[&str]) -> Terminal {
-        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-            .expect("a terminal");
-        grantpt(&master).expect("ours");
-        unlockpt(&master).expect("ours");
-        let name = ptsname(&master, Vec::new()).expect("a name");
-        let slave = || {
-            let mut options = std::fs::OpenOptions::new();
-            options.read(true).write(true);
-            options.open(name.to_str().expect("a path")).expect("it opens")
-        };
-        let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(slave(), size).expect("it has a size");
-        let state = tempfile::tempdir().expect("a directory for its sessions");
-        let process = Command::new(env!("CARGO_BIN_EXE_cordee"))
-            .arg("chat")
-            .args(args)
-            .args(servers)
-            .env("XDG_STATE_HOME", state.path())
-            .env("TERM", "xterm")
-            .stdin(slave())
-            .stdout(slave())
-            .stderr(slave())
-            .spawn()
-            .expect("the program runs");
-        let keys = Arc::new(std::fs::File::from(master));
-        let hung_up = Arc::new(AtomicBool::new(false));
-        let (sender, drawn) = channel();
-        thread::spawn({
-            let (keys, hung_up) = (Arc::clone(&keys), Arc::clone(&hung_up));
-            move || draw(&keys, &hung_up, &sender)
-        });
-        Terminal { process, keys: Some(keys), hung_up, drawn, screen: String::new() }
-    }
-
-    /// Closes the terminal under the client.
-    fn hang_up(&mut self) {
-        self.keys = None;
-        self.hung_up.store(true, Ordering::Relaxed);
-    }
-
-    fn type_keys(&mut self, keys: &str) {
-        let mut terminal = self.keys.as_deref().expect("it is not hung up");
-        terminal.write_all(keys.as_bytes()).expect("it reads");
-    }
-
-    /// Waits until that was drawn after what was waited for before.
-    fn wait_for(&mut self, what: &str) {
-        let begun = Instant::now();
-        loop {
-            if let Some(at) = self.screen.find(what) {
-                self.screen.drain(..at + what.len());
-                return;
-            }
-            let left = PATIENCE.saturating_sub(begun.elapsed());
-            match self.drawn.recv_timeout(left) {
-                Ok(bytes) => self.screen.push_str(&without_codes(&bytes)),
-                Err(_) => panic!("waited in vain for {what:?}; drawn: {:?}", self.screen),
-            }
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Takes what is drawn, until the terminal is hung up.
-fn draw(mut terminal: &std::fs::File, hung_up: &AtomicBool, drawn: &Sender<Vec<u8>>) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-    let mut bytes = [0; 4_096];
-    while !hung_up.load(Ordering::Relaxed) {
-        let mut fds = [PollFd::new(&terminal, PollFlags::IN)];
-        if poll(&mut fds, Some(&moment)).expect("it is open") == 0 {
-            continue;
-        }
-        let Ok(count @ 1..) = terminal.read(&mut bytes) else { return };
-        // Where is the cursor? A terminal answers; this one always alike.
-        if bytes[..count].windows(4).any(|window| window == b"\x1b[6n") {
-            let _ = terminal.write_all(b"\x1b[10;1R");
-        }
-        let _ = drawn.send(bytes[..count].to_vec());
-    }
-}
-
-/// What was drawn, without the codes that colour it and move the cursor.
-fn without_codes(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut out = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c != '\u{1b}' {
-            out.push(c);
-            continue;
-        }
-        if chars.next() == Some('[') {
-            chars.by_ref().find(|c| ('@'..='~').contains(c));
-        }
-    }
-    out
+#[test]
+fn a_client_with_nothing_to_say_ends_while_one_with_something_still_looks_for_a_server() {
+    let reserved = cordee_net::supervise::ReservedPort::new(([127, 0, 0, 1], 0).into());
+    let nobody = reserved.expect("a free port");
+    let servers = [nobody.address().to_string()];
+    let mut says = Client::spawn(&servers, &["--name", "ada"], None);
+    says.say("one");
+    let mut asks = Client::spawn(&servers, &["--name", "eve"], None);
+    asks.send_line(r#"{"users":true,"ref":"u"}"#);
+    says.end_input();
+    asks.end_input();
+    let output = plain(&servers, &["--name", "bob"], "");
+    assert!(!says.has_ended() && !asks.has_ended(), "these look for a server for 10 seconds");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stderr).contains("nobody answers"), "{output:?}");
+    let done = says.finish();
+    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.stderr, ["cordee: not acknowledged: one"]);
+    let done = asks.finish();
+    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.stderr, ["cordee: not answered: 1 request"]);
+    let last = done.seen.last().expect("events");
+    assert_eq!((&last["code"], &last["ref"]), (&json!("not_answered"), &json!("u")));
 }
 
 #[test]
-fn a_terminal_has_a_prompt_completion_and_messages_above_the_line() {
-    let cluster = Cluster::start(&["--servers", "2", "--allow-kill"]);
-    let port =
-        |index: usize| cluster.addresses[index].rsplit(':').next().expect("a port").to_owned();
+fn nothing_invisible_hides_in_plain_lines_and_json_stays_exact() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut ada = Client::start(&cluster.addresses, "ada");
+    let mut bob = Client::start(&cluster.addresses, "bob");
+    let body =
+        "pay\u{200b}pal \u{202e}\u{2060}\u{feff}\u{ad}\u{e0041} 👩\u{200d}💻 می\u{200c}خواهم";
+    ada.say(body);
+    ada.send(&json!({"topic": "no\u{200e}thing"}));
+    bob.wait_for_body(body);
+    assert_eq!(bob.wait_for("topic")["topic"], "no\u{200e}thing");
+    let output = plain(&cluster.addresses, &["--name", "eve"], "/rooms\n/history\n");
+    let out = text(&output.stdout);
+    let shown = "ada: pay\\u{200b}pal \\u{202e}\\u{2060}\\u{feff}\\u{ad}\\u{e0041} \
+                 👩\u{200d}💻 می\u{200c}خواهم";
+    assert_eq!(out.matches(shown).count(), 2, "{out}");
+    assert!(out.contains("no\\u{200e}thing"), "{out}");
+    // A name that nobody sees is none.
+    for name in ["\u{3164}", "a\u{200b}b"] {
+        let refused = run(&["chat", "--name", name, &cluster.addresses[0]]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_session_file_serves_one_client_at_a_time() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let state = tempfile::tempdir().expect("a directory for sessions");
+    let file = state.path().join("mine");
+    let file = file.to_str().expect("a path");
+    let args = ["--session", file, "--name", "ada"];
+    let ada = Client::start_with(&cluster.addresses, &args);
+    let output = run(&["chat", &cluster.addresses[0], "--session", file, "--name", "bob"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains(file) && told.contains("in use by another client"), "{told}");
+    assert!(ada.finish().status.success());
+    // It is the same user, under another name.
+    let bob = Client::start_with(&cluster.addresses, &["--session", file, "--name", "bob"]);
+    assert!(bob.finish().status.success());
+}
+
+#[test]
+fn a_server_is_named_by_i_and_p_too() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let (host, port) = cluster.addresses[0].rsplit_once(':').expect("an address");
+    let output = plain(&[], &["-i", host, "-p", port, "--name", "ada"], "here\n");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = plain(&[], &["--port", port, "--name", "ada", "--room", "ops"], "");
+    assert_eq!(output.status.code(), Some(2), "a room's name has its #: {output:?}");
+    let args = ["--port", port, "--name", "ada", "--room", "#Ops"];
+    let output = plain(&[], &args, "in here\n/search IN HERE\n/history 1\n/search nothing\n");
+    let out = text(&output.stdout);
+    assert!(out.contains("* 1 of 1 found") && out.contains("* 1 of 1 messages of #ops"), "{out}");
+    assert_eq!(out.matches("#ops ada: in here").count(), 2, "{out}");
+    assert!(out.contains("* 0 of 0 found"), "{out}");
+}
+
+#[test]
+fn a_second_signal_ends_a_client_that_waits_for_an_acknowledgement() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut ada = Client::start(&cluster.addresses, "ada");
+    // The server is there and says nothing: only a second signal ends the wait.
+    let stopped = cluster.signal(0, Signal::STOP);
+    ada.say("unheard");
+    ada.say("");
+    ada.wait_for("error");
+    kill_process(pid(ada.pid()), Signal::INT).expect("it runs");
+    ada.send(&json!({"say": "too late", "ref": "late"}));
+    kill_process(pid(ada.pid()), Signal::INT).expect("it runs");
+    let done = ada.finish();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(done.stderr.contains(&"cordee: not acknowledged: unheard".to_owned()), "{done:?}");
+    kill_process(pid(stopped), Signal::CONT).expect("it is there");
+}
+
+#[test]
+fn with_reset_every_change_of_server_brings_the_archive_again() {
+    let cluster = Cluster::start(&["--servers", "2"]);
     let mut bob = Client::start(&cluster.addresses[1..], "bob");
-    let mut ada = Terminal::start(&cluster.addresses[..1], &["--name", "ada"]);
-    ada.wait_for("* here: ");
-    ada.wait_for(&format!("ada #all {}> ", port(0)));
-    ada.type_keys("half a li");
-    ada.wait_for("half a li");
-    bob.say("meanwhile");
-    ada.wait_for("#all bob: meanwhile");
-    ada.wait_for("half a li");
-    ada.type_keys("ne\r");
-    bob.wait_for_body("half a line");
-    // Completion of a command, then of a name.
-    ada.type_keys("/ms\t");
-    ada.wait_for("/msg ");
-    ada.type_keys("bo\t");
-    ada.wait_for("bob ");
-    ada.type_keys("psst\r");
-    assert_eq!(bob.wait_for_body("psst")["with"], "ada");
-    ada.type_keys("/join #ops\r");
-    ada.wait_for(&format!("ada #ops {}> ", port(0)));
-    // A crash shows in the prompt, and nowhere else.
-    ada.type_keys("kill server\r");
-    ada.wait_for(&format!("ada #ops {}> ", port(1)));
-    ada.type_keys("/nonsense\r");
-    ada.wait_for("! no such command: /nonsense");
-    ada.type_keys("/quit\r");
-    let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
-    assert!(status.success());
-    bob.wait("the departure", |event| event["event"] == "departed" && event["name"] == "ada");
-}
-
-#[test]
-fn a_terminal_that_is_hung_up_ends_the_client() {
-    let cluster = Cluster::start(&["--servers", "1"]);
-    let mut bob = Client::start(&cluster.addresses, "bob");
-    let mut ada = Terminal::start(&cluster.addresses, &["--name", "ada"]);
-    ada.wait_for("> ");
-    ada.hang_up();
-    wait_until("its end", || ada.process.try_wait().expect("it is ours"));
-    bob.wait("the departure", |event| event["event"] == "departed" && event["name"] == "ada");
-}
-
-#[test]
-fn a_terminal_shows_the_lines_of_a_message_and_keeps_a_wide_line_that_is_typed() {
-    let cluster = Cluster::start(&["--servers", "1"]);
-    let mut bob = Client::start(&cluster.addresses, "bob");
-    let mut ada = Terminal::start(&cluster.addresses, &["--name", "ada"]);
-    ada.wait_for("ada #all ");
-    // More bytes than the terminal has columns, and fewer columns.
-    let wide = "世界".repeat(14);
-    ada.type_keys(&wide);
-    ada.wait_for(&wide);
-    bob.say("one\ntwo\u{1b}[31m");
-    ada.wait_for("#all bob: one");
-    ada.wait_for("    two\\u{1b}[31m");
-    ada.wait_for(&wide);
-    ada.type_keys("\r/talk nobody\r");
-    bob.wait_for_body(&wide);
-    ada.wait_for("! there is no such user");
-    // The end of input leaves, too.
-    ada.wait_for("ada #all ");
-    ada.type_keys("\u{4}");
-    let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
-    assert!(status.success());
+    let mut ada = Client::start_with(&cluster.addresses[..1], &["--name", "ada", "--reset"]);
+    bob.say("one");
+    ada.say("two");
+    ada.wait_for_body("one");
+    bob.wait_for_body("two");
+    cluster.wait_until_equal();
+    let server = ada.status()["server"].clone();
+    let own = cluster.addresses.iter().position(|address| server == json!(address));
+    let own = own.expect("one of the two");
+    let killed = cluster.kill(own);
+    ada.wait("another server", |event| event["event"] == "connected" && event["server"] != server);
+    ada.wait("the archive", |event| event["event"] == "caught_up");
+    let mut bodies = ada.bodies();
+    assert_eq!(bodies.remove(0), "one");
+    bodies.sort();
+    assert_eq!(bodies, ["one", "two"], "all of it again, one's own, too");
+    assert_eq!(ada.wait_until_drained(), 2);
+    cluster.wait_until_back(own, killed);
 }

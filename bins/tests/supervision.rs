@@ -65,6 +65,20 @@ fn signals_stop_everything_in_good_order() {
 }
 
 #[test]
+fn a_second_signal_does_not_wait_for_a_server_that_hangs() {
+    let cluster = Cluster::start(&["--servers", "2"]);
+    let parent = cluster.parent_pid();
+    let hangs = cluster.signal(0, Signal::STOP);
+    kill_process(pid(parent), Signal::INT).expect("it runs");
+    let other = &cluster.addresses[1];
+    wait_until("the other to end", || TcpStream::connect(other).is_err().then_some(()));
+    assert!(runs(parent) && runs(hangs), "one signal leaves a server its time");
+    kill_process(pid(parent), Signal::INT).expect("it runs");
+    wait_until("the parent to end", || (!runs(parent)).then_some(()));
+    assert!(!runs(hangs));
+}
+
+#[test]
 fn ports_are_consecutive_from_the_one_that_was_given() {
     // A free run of ports, as far as one can know beforehand.
     let first = wait_until("three free ports in a row", || {
@@ -107,7 +121,7 @@ fn a_worker_without_its_parent_does_not_serve() {
     let output = cordee()
         .args(["__chat-server", "--parent", "1", "--listen", "127.0.0.1:0"])
         .args(["--advertise", "127.0.0.1:5000", "--cluster", "x", "--limit", "1"])
-        .args(["--hard-limit", "1", "--copies", "1"])
+        .args(["--hard-limit", "1", "--copies", "1", "--archive-memory", "2000000"])
         .output()
         .expect("the program runs");
     assert_eq!(output.status.code(), Some(1));

@@ -56,8 +56,15 @@ fn folded(name: &str) -> String {
 
 fn allowed(name: &str) -> bool {
     let mut chars = name.chars();
-    chars.next().is_some_and(char::is_alphanumeric)
+    !name.contains(is_invisible)
+        && chars.next().is_some_and(char::is_alphanumeric)
         && chars.all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '~') || is_mark(c))
+}
+
+/// Letters and marks that are never seen: a name of such would look like none, or like another.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}')
 }
 
 /// Combining marks, without which many scripts cannot be written; a name never begins with one.
@@ -88,6 +95,15 @@ mod tests {
         for bad in ["all", "#", "# a", "#a b", "##a"] {
             assert_eq!(room(bad), Err(Reason::RoomInvalid), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn names_that_are_not_seen_are_refused() {
+        for bad in ["\u{3164}", "\u{115f}a", "a\u{1160}", "a\u{ffa0}", "a\u{34f}", "a\u{fe0f}"] {
+            assert_eq!(user_key(bad), Err(Reason::NameInvalid), "{bad:?}");
+            assert_eq!(room(&alloc::format!("#{bad}")), Err(Reason::RoomInvalid), "{bad:?}");
+        }
+        assert!(user_key("한글").is_ok() && user_key("हिन्दी").is_ok());
     }
 
     #[test]

@@ -198,8 +198,9 @@ impl Observer {
     ///
     /// # Errors
     ///
-    /// [`ObserveError::Refused`] with [`Reason::MemberUnknown`] when there is no such member that
-    /// is lost, and as [`report`](Self::report).
+    /// [`ObserveError::Refused`] with [`Reason::MemberUnknown`], [`Reason::MemberAlive`],
+    /// [`Reason::MemberItself`] when it is the server that is asked, or [`Reason::OperatorOnly`];
+    /// and as [`report`](Self::report).
     pub fn forget(&mut self, address: &str, timeout: Duration) -> Result<(), ObserveError> {
         let deadline = after(timeout);
         self.requests += 1;

@@ -27,6 +27,8 @@ struct State {
     server: Option<String>,
     /// Since when there is none.
     offline_since: Instant,
+    /// Every server was tried since, in vain.
+    unreachable: bool,
     /// Whether the servers want another name before they let the user in.
     wants_name: bool,
     /// How many names may still be tried: others than the first only for one that nobody chose.
@@ -117,8 +119,9 @@ impl Conversation {
         self.client.send(command).map_err(|_| Refused::Ended)
     }
 
-    /// Leaves once everything said is acknowledged; gives that up after [`QUIT_WAIT`] without a
-    /// server. Returns at once: the last event tells the end.
+    /// Leaves once everything said is acknowledged and every question answered; gives that up after
+    /// [`QUIT_WAIT`] without a server, or at once when there is nothing to wait for and nobody
+    /// answers. Returns at once: the last event tells the end.
     pub(crate) fn leave(self: &Arc<Self>) {
         if std::mem::replace(&mut self.state().leaving, true) {
             return;
@@ -134,7 +137,7 @@ impl Conversation {
     /// is there.
     pub(crate) fn interrupt(self: &Arc<Self>) {
         let state = self.state();
-        let idle = state.server.is_none() && state.open.values().all(|open| open.until_connected);
+        let idle = state.server.is_none() && state.is_idle();
         drop(state);
         if idle {
             self.client.close();
@@ -168,6 +171,19 @@ impl Conversation {
     /// The `ref` of a message that will not be acknowledged any more.
     pub(crate) fn take_reference(&self, reference: u64) -> Option<Value> {
         self.state().open.remove(&reference).and_then(|open| open.reference)
+    }
+
+    /// The `ref` of each question that will not be answered any more.
+    pub(crate) fn take_unanswered(&self) -> Vec<Option<Value>> {
+        let mut taken = Vec::new();
+        self.state().open.retain(|_, open| {
+            let unanswered = open.said.is_none() && !open.until_connected;
+            if unanswered {
+                taken.push(open.reference.take());
+            }
+            !unanswered
+        });
+        taken
     }
 
     /// Leaves at once.
@@ -221,6 +237,7 @@ impl State {
             name: name.to_owned(),
             server: None,
             offline_since: Instant::now(),
+            unreachable: false,
             wants_name: name.is_empty(),
             names_left: if chosen { 0 } else { NAMES_MORE_MAX },
             current,
@@ -314,8 +331,14 @@ impl State {
     /// Whether a client that leaves since `begun` has ended, or has nothing to wait for.
     fn is_hopeless(&self, begun: Instant) -> bool {
         let long = begun.elapsed() >= QUIT_WAIT && self.offline_since.elapsed() >= QUIT_WAIT;
+        let pointless = self.unreachable && self.is_idle();
         // Without a name there is no way in, and nobody is left to give one.
-        self.ended || (self.server.is_none() && (long || self.wants_name))
+        self.ended || (self.server.is_none() && (long || pointless || self.wants_name))
+    }
+
+    /// Whether nothing is under way that a server would have to answer.
+    fn is_idle(&self) -> bool {
+        self.open.values().all(|open| open.until_connected)
     }
 
     fn current_room(&self) -> Result<String, Refused> {
@@ -335,6 +358,7 @@ impl State {
         match event {
             Event::Connected { server, name, rooms, .. } => {
                 self.server = Some(server.clone());
+                self.unreachable = false;
                 self.name.clone_from(name);
                 self.wants_name = false;
                 self.open.retain(|_, open| !open.until_connected);
@@ -362,6 +386,7 @@ impl State {
                     self.current = before;
                 }
                 if self.server.is_none() {
+                    self.unreachable |= *reason == Reason::Unreachable;
                     self.on_refused_name(*reason, &mut heard);
                 }
             }

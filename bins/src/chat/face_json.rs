@@ -71,11 +71,20 @@ impl Face for FaceJson {
         self.output.flush()
     }
 
-    fn finish(&mut self, why: Option<Reason>, unacknowledged: &[Unsaid]) -> io::Result<()> {
+    fn finish(
+        &mut self,
+        why: Option<Reason>,
+        unacknowledged: &[Unsaid],
+        unanswered: &[Option<Value>],
+    ) -> io::Result<()> {
         for unsaid in unacknowledged {
             let reference = self.conversation.take_reference(unsaid.reference);
             let text = "the client ended before this was acknowledged";
             self.output.line(&json::error("not_acknowledged", text, reference))?;
+        }
+        for reference in unanswered {
+            let text = "the client ended before this was answered";
+            self.output.line(&json::error("not_answered", text, reference.clone()))?;
         }
         if let Some(why) = why {
             self.output.line(&json::error(why.word(), why.text(), None))?;

@@ -1,16 +1,18 @@
 //! Lines in, lines out, without any escape code: for pipes, files and simple terminals.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Cursor, Read, Stdout, Write};
 use std::sync::Arc;
 use std::thread;
 
 use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Unsaid};
+use serde_json::Value;
 
 use super::Face;
 use super::commands::{self, Request};
 use super::conversation::{Conversation, Heard, Refused};
 use super::lines::{self, LINE_BYTES_MAX, Line};
+use super::terminal::without_reports;
 use super::text::{self, Breaks};
 use crate::failure::{Failure, failed};
 use crate::print;
@@ -23,12 +25,18 @@ pub(crate) struct FacePlain {
 }
 
 impl FacePlain {
-    /// Begins to read standard input.
-    pub(crate) fn start(conversation: &Arc<Conversation>) -> Result<Self, Failure> {
+    /// Begins to read standard input; on a terminal, after what was `typed` before.
+    pub(crate) fn start(
+        conversation: &Arc<Conversation>,
+        typed: Option<String>,
+    ) -> Result<Self, Failure> {
+        if conversation.wants_name() {
+            print::note("choose a name: /name NEW");
+        }
         let reading = Arc::clone(conversation);
         thread::Builder::new()
             .name("input".to_owned())
-            .spawn(move || read(&reading))
+            .spawn(move || read(&reading, typed))
             .map_err(|error| failed(format!("no thread to read with: {error}")))?;
         let out = BufWriter::new(io::stdout());
         Ok(FacePlain { conversation: Arc::clone(conversation), out })
@@ -52,17 +60,25 @@ impl Face for FacePlain {
         self.out.flush()
     }
 
-    fn finish(&mut self, _why: Option<Reason>, _unacknowledged: &[Unsaid]) -> io::Result<()> {
+    fn finish(
+        &mut self,
+        _why: Option<Reason>,
+        _unacknowledged: &[Unsaid],
+        _unanswered: &[Option<Value>],
+    ) -> io::Result<()> {
         self.out.flush()
     }
 }
 
 /// Reads lines until the end of input, then leaves.
-fn read(conversation: &Arc<Conversation>) {
-    let mut input = io::stdin().lock();
+fn read(conversation: &Arc<Conversation>, typed: Option<String>) {
+    let on_terminal = typed.is_some();
+    let mut input = Cursor::new(typed.unwrap_or_default()).chain(io::stdin().lock());
     while let Ok(Some(line)) = lines::next(&mut input) {
         match line {
             Line::Text(text) => {
+                // A terminal may still answer what it was asked.
+                let text = if on_terminal { without_reports(&text) } else { text };
                 if let Err(wrong) = obey(conversation, &text, |line| {
                     // The thread that shows learns of a reader that has gone, and ends all.
                     let _ = print::line(line);

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Unsaid};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 
 use super::Face;
 use super::conversation::{Conversation, Heard, Standing};
@@ -36,6 +37,8 @@ mod editor;
 pub(crate) struct FaceTerminal {
     conversation: Arc<Conversation>,
     phase: Phase,
+    /// Keys for the line editor, which came before it.
+    typed: String,
 }
 
 enum Phase {
@@ -70,13 +73,14 @@ struct Editing {
 }
 
 impl FaceTerminal {
-    /// Shows that it is connecting; asks for a name when there is none.
-    pub(crate) fn start(conversation: &Arc<Conversation>) -> Result<Self, Failure> {
+    /// Shows that it is connecting; asks for a name when there is none. The line editor begins with
+    /// what was `typed` before.
+    pub(crate) fn start(conversation: &Arc<Conversation>, typed: String) -> Result<Self, Failure> {
         let spinner = ProgressBar::new_spinner().with_message("connecting");
         spinner.set_style(ProgressStyle::default_spinner());
         spinner.enable_steady_tick(Duration::from_millis(100));
         let phase = Phase::Connecting { spinner, kept: Kept::default() };
-        let mut face = FaceTerminal { conversation: Arc::clone(conversation), phase };
+        let mut face = FaceTerminal { conversation: Arc::clone(conversation), phase, typed };
         if conversation.wants_name() {
             face.print("* choose a name: /name NEW".to_owned(), false)
                 .and_then(|()| face.edit())
@@ -98,7 +102,8 @@ impl FaceTerminal {
         for line in kept.archive.drain(..).chain(kept.news.drain(..)) {
             print::line(line)?;
         }
-        self.phase = Phase::Editing(editor::start(&self.conversation)?);
+        let typed = std::mem::take(&mut self.typed);
+        self.phase = Phase::Editing(editor::start(&self.conversation, typed)?);
         Ok(())
     }
 
@@ -157,7 +162,12 @@ impl Face for FaceTerminal {
         Ok(())
     }
 
-    fn finish(&mut self, _why: Option<Reason>, _unacknowledged: &[Unsaid]) -> io::Result<()> {
+    fn finish(
+        &mut self,
+        _why: Option<Reason>,
+        _unacknowledged: &[Unsaid],
+        _unanswered: &[Option<Value>],
+    ) -> io::Result<()> {
         match std::mem::replace(&mut self.phase, Phase::Leaving) {
             Phase::Connecting { spinner, .. } => spinner.finish_and_clear(),
             Phase::Editing(editing) => {

@@ -167,6 +167,7 @@ pub(crate) fn event(event: &Event, reference: Option<Value>, me: &str) -> Option
         Event::Disconnected { server, why } => {
             json!({"event": "disconnected", "server": server, "why": why.word()})
         }
+        Event::Reset { held } => json!({"event": "reset", "why": "archive_lost", "held": held}),
         Event::Message(message) => {
             let mut object = with_event("message", message_object(message));
             object["replay"] = message.replay.into();

@@ -3,7 +3,7 @@
 //! One thread reads what the user wants, one (the first) shows what happens, the client's own does
 //! the rest.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use argh::FromArgs;
 use cordee_core::names::{self, COMMON_ROOM, NAME_BYTES_MAX};
 use cordee_core::wire::Reason;
 use cordee_net::client::{ChatClient, ChatConfig, Event, Events, Target, Unsaid};
+use serde_json::Value;
 
 use crate::address::{self, Address};
 use crate::chat_server::{CLUSTER_DEFAULT, check_cluster};
@@ -19,6 +20,7 @@ use crate::failure::{Failure, failed, usage};
 use crate::{print, signals};
 use conversation::{Conversation, Heard};
 use session_file::{Opened, SessionFile};
+use terminal::Terminal;
 
 mod commands;
 mod conversation;
@@ -29,6 +31,7 @@ mod face_terminal;
 mod json;
 mod lines;
 mod session_file;
+mod terminal;
 mod text;
 
 /// Talk: on a terminal with line editing, otherwise in plain lines or JSON lines. When a server
@@ -42,7 +45,8 @@ mod text;
     Elsewhere, beginning in a room:\n  {command_name} 10.0.0.1:5000 --name ada --room '#ops'\n\
     For a program:\n  echo '{{\"say\":\"hello\"}}' | {command_name} --name bot --json",
     note = "What is said is acknowledged before the client ends; while no server answers, it tries \
-    for 10 seconds, then lists what is not acknowledged and exits with 1. Typed commands: /help."
+    for 10 seconds, then lists what is not acknowledged and exits with 1. With nothing to say it \
+    ends at once. Typed commands: /help."
 )]
 pub(crate) struct Chat {
     /// any server, host:port; the client learns the others (127.0.0.1:5000 to 5004)
@@ -89,8 +93,13 @@ pub(crate) trait Face {
     fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()>;
     /// Nothing more is there for now.
     fn flush(&mut self) -> io::Result<()>;
-    /// It is over: gives the terminal back.
-    fn finish(&mut self, why: Option<Reason>, unacknowledged: &[Unsaid]) -> io::Result<()>;
+    /// It is over: gives the terminal back. `unanswered` are the `ref`s of questions.
+    fn finish(
+        &mut self,
+        why: Option<Reason>,
+        unacknowledged: &[Unsaid],
+        unanswered: &[Option<Value>],
+    ) -> io::Result<()>;
 }
 
 /// Runs the client to its end.
@@ -109,8 +118,7 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
         }
         None => login_name().unwrap_or_default(),
     };
-    let terminal = !args.json && on_terminal();
-    if name.is_empty() && !terminal && !args.json {
+    if name.is_empty() && !args.json && !terminal::is_there() {
         return Err(usage("who are you? give a name with --name"));
     }
     let mut session = session(args, &name)?;
@@ -129,13 +137,24 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
     let conversation = Arc::new(conversation);
     let leaving = Arc::clone(&conversation);
     signals::watch(move |count| if count == 1 { leaving.interrupt() } else { leaving.close() })?;
-    let mut face: Box<dyn Face> = match (args.json, terminal) {
-        (true, _) => Box::new(face_json::FaceJson::start(&conversation, &name)?),
-        (_, true) => Box::new(face_terminal::FaceTerminal::start(&conversation)?),
-        _ => Box::new(face_plain::FacePlain::start(&conversation)?),
+    // Only now, when a signal waits until the terminal was given back.
+    let terminal = if args.json { Terminal::None } else { Terminal::find() };
+    if let Terminal::Simple { why, .. } = &terminal {
+        print::note(format_args!("{why}: plain lines, without line editing"));
+    }
+    let edits = matches!(terminal, Terminal::Edits { .. });
+    let mut face: Box<dyn Face> = match terminal {
+        Terminal::None if args.json => Box::new(face_json::FaceJson::start(&conversation, &name)?),
+        Terminal::None => Box::new(face_plain::FacePlain::start(&conversation, None)?),
+        Terminal::Simple { typed, .. } => {
+            Box::new(face_plain::FacePlain::start(&conversation, Some(typed))?)
+        }
+        Terminal::Edits { typed } => {
+            Box::new(face_terminal::FaceTerminal::start(&conversation, typed)?)
+        }
     };
     // A person at a terminal has seen at once what was refused.
-    let mut refused = (!terminal || args.json).then(Vec::new);
+    let mut refused = (!edits).then(Vec::new);
     let shown = show(&conversation, events, face.as_mut(), session.as_mut(), refused.as_mut());
     match shown {
         Ok(()) => Ok(()),
@@ -179,9 +198,11 @@ fn show(
         }
         match event {
             Event::Closed { why, unacknowledged } => {
-                face.finish(why, &unacknowledged)?;
+                let unanswered = conversation.take_unanswered();
+                face.finish(why, &unacknowledged, &unanswered)?;
                 let refused = refused.map(std::mem::take).unwrap_or_default();
-                return closed(why, &unacknowledged, &refused).map_err(Ending::Failed);
+                return closed(why, &unacknowledged, unanswered.len(), &refused)
+                    .map_err(Ending::Failed);
             }
             Event::Connected { attachment, .. } => {
                 if let Some(session) = &mut session
@@ -221,6 +242,7 @@ fn shortened(text: &str) -> String {
 fn closed(
     why: Option<Reason>,
     unacknowledged: &[Unsaid],
+    unanswered: usize,
     refused: &[String],
 ) -> Result<(), Failure> {
     for line in refused {
@@ -229,9 +251,14 @@ fn closed(
     for unsaid in unacknowledged {
         print::note(format_args!("not acknowledged: {}", escape::escape(&unsaid.body)));
     }
+    if unanswered > 0 {
+        let requests = if unanswered == 1 { "request" } else { "requests" };
+        print::note(format_args!("not answered: {unanswered} {requests}"));
+    }
+    let all_done = unacknowledged.is_empty() && unanswered == 0 && refused.is_empty();
     match why {
         Some(why) => Err(failed(why.text())),
-        None if !unacknowledged.is_empty() || !refused.is_empty() => Err(Failure::Told),
+        None if !all_done => Err(Failure::Told),
         None => Ok(()),
     }
 }
@@ -260,12 +287,6 @@ fn session(args: &Chat, name: &str) -> Result<Option<SessionFile>, Failure> {
 
 fn not_started(error: cordee_net::client::ClientError) -> Failure {
     failed(error.to_string())
-}
-
-/// Whether a person types and reads, on a terminal that can do what line editing needs.
-fn on_terminal() -> bool {
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
-    io::stdin().is_terminal() && io::stdout().is_terminal() && !dumb
 }
 
 fn login_name() -> Option<String> {

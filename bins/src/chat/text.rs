@@ -26,6 +26,14 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str, breaks: Breaks) -> V
         Event::Disconnected { server, why } => {
             vec![format!("* lost {} ({why}), going on at the next", escape(server))]
         }
+        Event::Reset { held } => {
+            let messages = if *held == 1 { "message" } else { "messages" };
+            vec![format!(
+                "! the archive is gone: the servers do not hold any more what you had received \
+                 ({held} {messages}); all of them had ended at once, or this is another cluster. \
+                 What they hold now is received anew"
+            )]
+        }
         Event::Message(message) if message.replay => {
             vec![format!("{} {}", when(message), said(message, breaks))]
         }

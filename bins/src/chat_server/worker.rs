@@ -54,6 +54,10 @@ pub(crate) struct Worker {
     #[argh(option)]
     pub(crate) copies: u8,
 
+    /// memory of the archive, in bytes
+    #[argh(option)]
+    pub(crate) archive_memory: u64,
+
     /// allow users to crash the server
     #[argh(switch)]
     pub(crate) allow_kill: bool,
@@ -73,6 +77,7 @@ impl Worker {
         option("limit", &self.limit);
         option("hard-limit", &self.hard_limit);
         option("copies", &self.copies);
+        option("archive-memory", &self.archive_memory);
         for peer in &self.peer {
             option("peer", peer);
         }
@@ -121,8 +126,12 @@ fn config(worker: &Worker) -> ServerConfig {
     config.peers.clone_from(&worker.peer);
     config.copies = worker.copies;
     config.allow_kill = worker.allow_kill;
-    config.limits =
-        Limits { users_max: worker.limit, users_hard_max: worker.hard_limit, ..Limits::default() };
+    config.limits = Limits {
+        users_max: worker.limit,
+        users_hard_max: worker.hard_limit,
+        archive_bytes_max: worker.archive_memory,
+        ..Limits::default()
+    };
     // What is rehearsed is the real thing: no destructor runs, nothing is flushed.
     config.on_crash = OnCrash::Call(Arc::new(|| {
         // It does not return; if the system refused, the server would end by itself.
@@ -151,6 +160,7 @@ mod tests {
             limit: 3,
             hard_limit: 30,
             copies: 2,
+            archive_memory: 1 << 30,
             allow_kill: true,
         };
         let bare = Worker { allow_kill: false, peer: Vec::new(), ..worker.clone() };

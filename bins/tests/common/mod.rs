@@ -14,6 +14,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
 pub mod relay;
+pub mod terminal;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -71,13 +72,14 @@ pub fn runs(number: u64) -> bool {
 }
 
 /// Lines that a process prints, collected as they come.
-struct Lines {
+pub struct Lines {
     so_far: Arc<Mutex<Vec<String>>>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Lines {
-    fn collect(from: impl std::io::Read + Send + 'static) -> Lines {
+    /// Collects what is read from there.
+    pub fn collect(from: impl std::io::Read + Send + 'static) -> Lines {
         let so_far = Arc::default();
         let into: Arc<Mutex<Vec<String>>> = Arc::clone(&so_far);
         let thread = thread::spawn(move || {
@@ -88,7 +90,8 @@ impl Lines {
         Lines { so_far, thread }
     }
 
-    fn copy(&self) -> Vec<String> {
+    /// All lines so far.
+    pub fn copy(&self) -> Vec<String> {
         self.so_far.lock().expect("nobody panics with it").clone()
     }
 
@@ -409,9 +412,19 @@ impl Client {
         messages.map(|event| event["body"].as_str().expect("a string").to_owned()).collect()
     }
 
+    /// Ends its input.
+    pub fn end_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("it is ours").is_some()
+    }
+
     /// Ends its input and waits for its end; takes all events that are left.
     pub fn finish(mut self) -> Finished {
-        self.stdin = None;
+        self.end_input();
         let status =
             wait_until("the client to end", || self.process.try_wait().expect("it is ours"));
         while let Ok(event) = self.events.recv_timeout(PATIENCE) {

@@ -2,7 +2,7 @@
 
 use cordee_core::framing::{Deframer, FRAME_BYTES_MAX, frames};
 use cordee_core::time::MILLI_US;
-use cordee_core::wire::chat::{AskServer, Done, Forget, MemberState, ServerStatus};
+use cordee_core::wire::chat::{AskServer, Done, Failed, Forget, MemberState, ServerStatus};
 use cordee_core::wire::hello::{Bye, Hello, Magic, Role, Transport};
 use cordee_core::wire::{Fixed64, Message, Reason, VERSION_MAJOR, VERSION_MINOR};
 
@@ -66,6 +66,14 @@ impl World {
     #[must_use]
     pub fn is_done(&self, raw: RawId) -> bool {
         self.frames_on(raw).iter().any(|(kind, _)| *kind == Done::KIND)
+    }
+
+    /// Why a request was refused.
+    #[must_use]
+    pub fn refused(&self, raw: RawId) -> Option<Reason> {
+        let frames = self.frames_on(raw);
+        let (_, failed) = frames.iter().find(|(kind, _)| *kind == Failed::KIND)?;
+        Some(Failed::parse(failed).expect("valid").reason)
     }
 
     /// How a server sees another, as its status says. Takes some time.

@@ -1,5 +1,6 @@
 //! Servers together: linking, talk, catching up, dying, coming back.
 
+use cordee_core::wire::Reason;
 use cordee_core::wire::chat::MemberState;
 use cordee_sim::{Cut, Happened, Options, World};
 
@@ -227,9 +228,15 @@ fn a_forgotten_member_is_waited_for_no_longer_and_may_come_back_as_another_start
     let reply = world.forget(1, "s0:1");
     world.run_ms(500);
     assert!(world.is_done(reply), "{}", world.describe());
-    let reply = world.forget(1, "s2:1");
-    world.run_ms(500);
-    assert!(!world.is_done(reply), "a member that is there is not forgotten");
+    for (address, reason) in [
+        ("s2:1", Reason::MemberAlive),
+        ("s1:1", Reason::MemberItself),
+        ("s9:1", Reason::MemberUnknown),
+    ] {
+        let reply = world.forget(1, address);
+        world.run_ms(500);
+        assert_eq!(world.refused(reply), Some(reason), "{address} is not forgotten");
+    }
     world.start(0);
     world.heal_and_judge(5_000);
 }

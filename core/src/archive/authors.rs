@@ -17,6 +17,10 @@ pub(super) const HOLE: Id = Id::MAX;
 /// not. No entry has this id or a greater one.
 pub(super) const GONE: Id = HOLE - 1;
 
+/// A message that is taken for lost may still come, from the other half of a split: for so many
+/// messages of its author it is waited for, even when those after it were trimmed.
+const HOLE_KEPT_MAX: u64 = 1 << 12;
+
 /// How many messages of an author may be lost in a row: what comes after is not believed.
 pub(super) const GAP_MAX: u64 = 1 << 16;
 
@@ -126,7 +130,7 @@ impl Authors {
     }
 
     /// Trims the row of a number, once nothing before it is there, and with it those after it that
-    /// are not there any more either. Holes on the way are taken for trimmed.
+    /// are not there any more either. Old holes on the way are taken for trimmed.
     pub(super) fn trim(
         &mut self,
         pool: &mut Pool,
@@ -136,16 +140,20 @@ impl Authors {
     ) {
         let state = self.known.get_mut(author).expect("the author of a row is known");
         state.there -= 1;
-        // A row that moved to a later copy may outlive the next ones: these go when it goes.
         while let Some(id) = state.rows.get(pool, state.rows.front()) {
             let front = state.rows.front();
-            if front != number && is_there(id, front) {
-                return;
+            // A row that moved to a later copy may outlive the next ones: these go when it goes.
+            let outlives = front != number && is_there(id, front);
+            let may_come = id == HOLE && state.rows.end() - front <= HOLE_KEPT_MAX;
+            if outlives || may_come {
+                break;
             }
             state.rows.pop_front(pool);
         }
-        self.silent.insert((state.clock, *author));
-        self.forget(pool);
+        if state.there == 0 {
+            self.silent.insert((state.clock, *author));
+            self.forget(pool);
+        }
     }
 
     // Floors.

@@ -128,14 +128,20 @@ reasons! {
     SearchEmpty = 56, "search_empty", "say what to search for";
     /// The entry handed back is not one of this cluster's.
     BadTag = 57, "bad_tag", "an entry was handed back that this cluster did not accept";
-    /// The member is not known, or is linked and alive.
-    MemberUnknown = 58, "member_unknown", "no such member that is lost";
+    /// The member is not known.
+    MemberUnknown = 58, "member_unknown", "no such member";
     /// Only an operator on the same machine may ask for that.
     OperatorOnly = 59, "operator_only", "only an operator on the server's own machine may do that";
     /// What was asked for is not of the form it must have.
     BadRequest = 60, "bad_request", "the request makes no sense";
     /// The cluster has as many talks as it may.
     TooManyTalks = 61, "too_many_talks", "no more talks between two users can be begun";
+    /// The member is linked, or heard by one that is.
+    MemberAlive = 62, "member_alive", "that member is alive: stop it first";
+    /// The member is the server that is asked.
+    MemberItself = 63, "member_itself", "a server does not forget itself: ask another one";
+    /// The archive dropped the messages that are asked for.
+    Trimmed = 64, "trimmed", "messages that old are not kept any more";
 }
 
 impl Reason {

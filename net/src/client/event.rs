@@ -124,6 +124,14 @@ pub enum Event {
         /// Why.
         why: Reason,
     },
+    /// The cluster does not have what was received any more: all servers had ended at once, or the
+    /// address leads to another cluster. What the client kept was handed back as far as a server
+    /// could verify it. Comes right after [`Event::Connected`]; then comes whatever there is, less
+    /// what was shown before. Indexes begin anew.
+    Reset {
+        /// How many messages the client had received.
+        held: u64,
+    },
     /// The servers of the cluster are these from now on, in the order of the ring.
     Servers {
         /// Their advertised addresses.
@@ -246,7 +254,8 @@ pub enum Event {
         ma: u64,
         /// How many of them came from here or were sent here.
         mt: u64,
-        /// How many of them the client has seen: equal to both when all is drained.
+        /// How many of them the client has seen: when all is drained equal to both, less what the
+        /// archive had dropped before.
         held: u64,
     },
     /// A request is done that has no other answer.

@@ -53,6 +53,7 @@ impl Translator {
             core::Event::Disconnected { server, why } => {
                 Event::Disconnected { server: text(server), why }
             }
+            core::Event::Reset { held } => Event::Reset { held },
             core::Event::Servers { servers } => Event::Servers { servers: strings(list(servers)) },
             core::Event::Arrived { name, room: of } => {
                 Event::Arrived { name: text(name), room: room(of) }

@@ -119,3 +119,37 @@ fn a_name_that_nobody_chose_gets_numbers_until_there_are_none_left() {
     assert_eq!(state.heard(&error(0, Reason::NameTaken)).next_name, None);
     assert!(state.wants_name);
 }
+
+#[test]
+fn who_leaves_with_nothing_to_wait_for_and_nobody_there_does_not_wait() {
+    let begun = Instant::now();
+    let nobody = error(0, Reason::Unreachable);
+    let mut state = state();
+    assert!(!state.is_hopeless(begun), "a server may answer yet");
+    state.heard(&nobody);
+    assert!(state.is_hopeless(begun));
+    let said = reference(&say(&mut state, None));
+    assert!(!state.is_hopeless(begun), "this is worth a wait");
+    state.heard(&error(said, Reason::BodyTooLong));
+    assert!(state.is_hopeless(begun));
+    state.command(Request::Users, None).expect("it makes sense");
+    assert!(!state.is_hopeless(begun), "and so is a question");
+
+    let mut state = super::tests::state();
+    state.heard(&nobody);
+    let (server, name) = ("127.0.0.1:5000".to_owned(), "ada".to_owned());
+    let servers = vec![server.clone()];
+    let connected = Event::Connected {
+        server: server.clone(),
+        servers,
+        name,
+        rooms: Vec::new(),
+        attachment: 1,
+    };
+    state.heard(&connected);
+    assert!(!state.is_hopeless(begun), "the server says goodbye");
+    state.heard(&Event::Disconnected { server, why: Reason::Ended });
+    assert!(!state.is_hopeless(begun), "another one may answer");
+    state.heard(&nobody);
+    assert!(state.is_hopeless(begun));
+}

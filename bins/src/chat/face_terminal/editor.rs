@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use cordee_net::client::Target;
 use reedline::{
-    ColumnarMenu, Completer, CompletionResult, Emacs, ExternalPrinter, KeyCode, KeyModifiers,
-    MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent,
-    ReedlineMenu, Signal, Span, Suggestion, default_emacs_keybindings,
+    ColumnarMenu, Completer, CompletionResult, EditCommand, Emacs, ExternalPrinter, KeyCode,
+    KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline,
+    ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion, default_emacs_keybindings,
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -25,8 +25,8 @@ use crate::chat::escape::escape;
 use crate::chat::face_plain::obey;
 use crate::print;
 
-/// Begins to edit lines, in a thread of its own.
-pub(super) fn start(conversation: &Arc<Conversation>) -> io::Result<Editing> {
+/// Begins to edit lines, in a thread of its own, as if `typed` had just been typed.
+pub(super) fn start(conversation: &Arc<Conversation>, typed: String) -> io::Result<Editing> {
     let printer = ExternalPrinter::new(PRINTER_LINES_MAX);
     let lines = printer.sender();
     let (stop, reading) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -38,7 +38,7 @@ pub(super) fn start(conversation: &Arc<Conversation>) -> io::Result<Editing> {
     watch_hangup(conversation)?;
     let thread = thread::Builder::new().name("editor".to_owned()).spawn({
         let (conversation, reading) = (Arc::clone(conversation), Arc::clone(&reading));
-        move || edit(&conversation, &mut editor, painted, &reading)
+        move || edit(&conversation, &mut editor, painted, &reading, &typed)
     })?;
     let repaint = Box::new(move || repaint.request_repaint());
     Ok(Editing { printer: lines, repaint, stop, reading, thread, standing })
@@ -87,21 +87,30 @@ fn edit(
     editor: &mut Reedline,
     painted: Painted,
     reading: &AtomicBool,
+    typed: &str,
 ) {
+    // A terminal that has gone is noticed by the next line that is read from it.
+    let tell = |line: &str| drop(print::line(line));
+    let do_it = |line: &str| {
+        if let Err(wrong) = obey(conversation, line, tell) {
+            tell(&format!("! {wrong}"));
+        }
+    };
+    let mut early = typed.split('\n');
+    let unfinished = early.next_back().unwrap_or_default();
+    early.for_each(do_it);
+    let insert: String = unfinished.chars().filter(|c| !c.is_control()).collect();
+    editor.run_edit_commands(&[EditCommand::InsertString(insert)]);
     let prompt = ChatPrompt { conversation: Arc::clone(conversation), painted };
     let mut interrupted = false;
     while !conversation.is_leaving() {
         reading.store(true, Ordering::Relaxed);
         let signal = editor.read_line(&prompt);
         reading.store(false, Ordering::Relaxed);
-        // A terminal that has gone is noticed by the next line that is read from it.
-        let tell = |line: &str| drop(print::line(line));
         match signal {
             Ok(Signal::Success(line)) => {
                 interrupted = false;
-                if let Err(wrong) = obey(conversation, &line, tell) {
-                    tell(&format!("! {wrong}"));
-                }
+                do_it(&line);
             }
             Ok(Signal::CtrlC) if !std::mem::replace(&mut interrupted, true) => {
                 tell("* /quit leaves, and so does Ctrl-C again");

@@ -236,6 +236,7 @@ fn golden_lines_of_all_else() {
             r#"{"event":"status","server":"127.0.0.1:5000","servers":["127.0.0.1:5000"],"ma":4,"mt":3,"held":2,"members":[{"address":"127.0.0.1:5000","state":"linked","ma":5}]}"#,
         ),
         (Event::CaughtUp { room: None }, r#"{"event":"caught_up"}"#),
+        (Event::Reset { held: 12 }, r#"{"event":"reset","why":"archive_lost","held":12}"#),
         (
             Event::Error { reference: 0, reason: Reason::NameTaken, text: s("why") },
             r#"{"event":"error","code":"name_taken","text":"why","ref":null}"#,
@@ -262,7 +263,14 @@ fn the_guide_names_every_code_and_every_request() {
     for key in ["say", "join", "leave", "topic", "name", "search", "history", "users", "rooms"] {
         assert!(guide.contains(&format!("{{\"{key}\":")), "{key}");
     }
-    for code in ["bad_json", "unknown_key", "bad_value", "line_too_long", "not_acknowledged"] {
+    for code in [
+        "bad_json",
+        "unknown_key",
+        "bad_value",
+        "line_too_long",
+        "not_acknowledged",
+        "not_answered",
+    ] {
         assert!(guide.contains(&format!("`{code}`")), "{code}");
     }
 }

@@ -335,6 +335,14 @@ pub enum Event {
         /// Why.
         why: Reason,
     },
+    /// The cluster does not have what was received any more: all servers had ended at once, or the
+    /// address leads to another cluster. What the client kept was handed back as far as a server
+    /// could verify it. Told right after [`Event::Connected`]; then comes whatever there is, less
+    /// what was shown before.
+    Reset {
+        /// How many messages had come.
+        held: u64,
+    },
     /// The servers of the cluster are these from now on.
     Servers {
         /// In the order of the ring: `&str` each.
@@ -456,7 +464,8 @@ pub enum Event {
         ma: u64,
         /// How many of them came from here or were sent here.
         mt: u64,
-        /// How many of them came here: equal to both when all is drained.
+        /// How many of them came here: when all is drained equal to both, less what the archive had
+        /// dropped before.
         held: u64,
     },
     /// A request is done that has no other answer.

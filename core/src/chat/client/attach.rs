@@ -3,13 +3,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::api::{Effect, LinkId};
+use super::api::{Effect, Event, LinkId};
 use super::link::Phase;
 use super::outgoing::Agreement;
 use super::requests::Ask;
 use super::rooms::{Partial, Standing};
 use super::seen::Seen;
 use super::store::Place;
+use super::tell::tell;
 use super::{ChatClient, Role, Stage};
 use crate::framing::put_frame;
 use crate::ids::{Origin, OriginRef};
@@ -120,9 +121,9 @@ impl ChatClient {
             return;
         }
         let cluster = self.primary.as_ref().and_then(|link| link.cluster);
-        if self.me.cluster.is_some() && self.me.cluster != cluster {
-            // What was received is nothing to a cluster that was founded anew.
-            self.receive_anew();
+        if self.me.cluster != cluster && self.me.offers >= OFFERS_MAX {
+            // Over this link it takes longer than the servers wait for it.
+            self.lose_archive();
         }
         let fresh = self.me.intent != Intent::Resume;
         for (_, room) in self.rooms.iter_mut() {
@@ -190,9 +191,20 @@ impl ChatClient {
         link.deadline = None;
         self.body_bytes_max = link.body_bytes_max;
         let (asked, server) = (link.intent, link.address.clone());
-        self.me.cluster = link.cluster;
+        let before = core::mem::replace(&mut self.me.cluster, link.cluster);
+        let is_another = before.is_some() && before != self.me.cluster;
+        self.me.offers = 0;
         if asked == Intent::Resume && attached.intent != Intent::Resume {
-            self.receive_anew();
+            self.lose_archive();
+        } else if asked == Intent::Resume && is_another && self.lacks_what_was_seen(attached) {
+            // It was handed back, as far as the server could verify it. The rest is gone.
+            self.lose_archive();
+            return self.reconnect(now, out);
+        }
+        // Whoever forgot it all is not told what the server lacks, but sees that it is less.
+        let had = core::mem::take(&mut self.me.had);
+        if is_another && attached.ma < had {
+            self.me.lost = Some(had);
         }
         self.me.session = attached.session;
         for (origin, number) in attached.cut {
@@ -214,6 +226,9 @@ impl ChatClient {
             self.tell_connected(&server, out);
             self.way.announced = Some(server);
         }
+        if let Some(held) = self.me.lost.take() {
+            tell(out, Event::Reset { held });
+        }
         if self.stage == Stage::Arrived && before != self.me.name {
             self.tell_own_name(&before, Some(Reason::NameLost), out);
         }
@@ -224,6 +239,22 @@ impl ChatClient {
         self.resending = true;
         self.resend_when_told(out);
         self.tend_standby(now, out);
+    }
+
+    /// Whether a cluster that was met first now has less than what was seen: not one that another
+    /// was merged into, but one that was founded anew.
+    fn lacks_what_was_seen(&self, attached: &Attached<'_>) -> bool {
+        // Of a room that is being received the server does not say what it lacks.
+        !attached.cut.is_empty() || self.rooms.iter().any(|(_, room)| room.partial.is_some())
+    }
+
+    /// What was received is in no archive any more. The application is told once attached.
+    fn lose_archive(&mut self) {
+        let held = self.held();
+        self.receive_anew();
+        if held > 0 {
+            self.me.lost = Some(held);
+        }
     }
 
     /// Own messages cannot go on by their numbers: what is not acknowledged is said anew.
@@ -375,6 +406,7 @@ impl ChatClient {
         });
         if let Some(link) = &mut self.primary {
             link.deadline = None;
+            self.me.offers += u8::from(self.me.cluster != link.cluster);
         }
         self.hand_back = Some(HandBack { places, next: 0, count: 0 });
         self.hand_back_more(now, out);
@@ -440,6 +472,8 @@ const SEEN_PAIRS_MAX: usize = 1_200;
 const PARTIAL_PAIRS_MAX: usize = 600;
 /// Other names that are tried when the own one was taken while the client was away.
 const NAME_TRIES_MAX: u8 = 9;
+/// How often what is kept is offered to another cluster, when that ends before its answer.
+const OFFERS_MAX: u8 = 3;
 /// How often a server may want pings at the most.
 const PING_US_MIN: u64 = 20 * MILLI_US;
 /// How seldom at the least.

@@ -141,6 +141,12 @@ struct Me {
     cluster: Option<Tag>,
     /// Own messages up to this number are shown when they come again: they were forgotten.
     forgotten: u64,
+    /// How often entries were handed back to another cluster, which did not answer yet.
+    offers: u8,
+    /// How many messages had come before they were forgotten for a change of server.
+    had: u64,
+    /// How many messages had come from an archive that is gone, until the application was told.
+    lost: Option<u64>,
 }
 
 /// The lists of the first arrival, as they are passed on.
@@ -199,6 +205,9 @@ impl ChatClient {
             intent: Intent::New,
             cluster: None,
             forgotten: 0,
+            offers: 0,
+            had: 0,
+            lost: None,
         };
         ChatClient {
             ring: Ring::new(&config.servers),

@@ -207,6 +207,7 @@ impl ChatClient {
         if let Some(server) = self.way.announced.take() {
             self.tell_disconnected(&server, why, out);
             if self.config.reset {
+                self.me.had = self.held();
                 self.forget();
             }
         }

@@ -502,9 +502,12 @@ impl ChatServer {
         address: &str,
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
+        if address == self.config.advertise {
+            return Err(Reason::MemberItself);
+        }
         let server = self.members.by_address(address).ok_or(Reason::MemberUnknown)?;
         if self.is_alive(server) {
-            return Err(Reason::MemberUnknown);
+            return Err(Reason::MemberAlive);
         }
         let Some(member) = self.members.get_mut(server) else { return Err(Reason::MemberUnknown) };
         member.state = MemberState::Forgotten;

@@ -13,6 +13,8 @@ use crate::wire::chat::MemberState;
 /// Delays between two dials of a member that does not answer.
 const REDIAL_FIRST_US: u64 = 50 * MILLI_US;
 const REDIAL_MAX_US: u64 = SECOND_US;
+/// For how long a server that has only just become known is expected to link.
+const EXPECTED_US: u64 = 500 * MILLI_US;
 
 /// Another server of the cluster.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ impl Member {
 struct Target {
     address: String,
     backoff: Backoff,
+    /// Since when it is looked for.
+    sought: Time,
     due: Time,
     dialling: Option<DialId>,
     /// Whether an attempt came to an end, in a link or without.
@@ -136,6 +140,7 @@ impl Members {
         self.targets.push(Target {
             address: address.to_string(),
             backoff: Backoff::new(REDIAL_FIRST_US, REDIAL_MAX_US),
+            sought: now,
             due: now,
             dialling: None,
             tried: false,
@@ -193,6 +198,17 @@ impl Members {
             target.backoff.reset();
             target.due = now;
         }
+    }
+
+    /// Whether a server is looked for since a moment ago, and may be about to link: its first
+    /// dial has not come to an end, or a connection to it is there (`is_met`).
+    pub(super) fn is_expected(&self, server: ServerId, is_met: bool, now: Time) -> bool {
+        let Some(member) = self.get(server) else { return false };
+        self.targets.iter().any(|target| {
+            let leads_to_it = target.server == Some(server) || target.address == member.address;
+            let is_new = now.since_us(target.sought) < EXPECTED_US;
+            leads_to_it && is_new && (is_met || !target.tried)
+        })
     }
 
     /// Whether it is known who is at every address.

@@ -223,7 +223,7 @@ impl ChatServer {
 
     // Pulling.
 
-    /// Asks for what others hold and we lack, unless its origin is about to push it.
+    /// Asks for what others hold and we lack, unless its own server pushes it.
     pub(super) fn plan_pulls(&mut self, now: Time, out: &mut Outbox<Effect>) {
         for reference in (0..self.archive.origin_count()).map(OriginRef) {
             let origin = self.archive.origin(reference);
@@ -232,7 +232,10 @@ impl ChatServer {
             if reference == self.own || asked.is_some_and(|again| *again > now) {
                 continue;
             }
-            let Some((conn, theirs)) = self.source_of(reference, &origin, held) else { continue };
+            if self.is_pushed(now, &origin) {
+                continue;
+            }
+            let Some((conn, theirs)) = self.source_of(reference, held) else { continue };
             let to = theirs.min(held + PULL_ENTRIES);
             self.stats.pulls += 1;
             self.pulls.insert(reference, now + PULL_AGAIN_US);
@@ -240,18 +243,18 @@ impl ChatServer {
         }
     }
 
-    /// Who has more of an origin than `held`, and up to where; `None` when nobody has, or the
-    /// origin's own server is linked and pushes.
-    fn source_of(
-        &mut self,
-        reference: OriginRef,
-        origin: &Origin,
-        held: u64,
-    ) -> Option<(ConnId, u64)> {
-        let pushes = self.linked_peers().any(|(_, peer)| peer.origin == *origin);
-        if pushes {
-            return None;
-        }
+    /// Whether an origin's own server pushes it, or is about to: it is linked, or has only just
+    /// become known and is being met. Pulling it from another as well would move it twice.
+    fn is_pushed(&self, now: Time, origin: &Origin) -> bool {
+        let server = origin.server;
+        let linked = self.linked_peers().any(|(_, peer)| peer.origin == *origin);
+        let latest = self.members.get(server).is_some_and(|member| member.origin == *origin);
+        let is_met = self.links.contains_key(&server);
+        linked || (latest && self.members.is_expected(server, is_met, now))
+    }
+
+    /// Who has more of an origin than `held`, drawn at random, and up to where.
+    fn source_of(&mut self, reference: OriginRef, held: u64) -> Option<(ConnId, u64)> {
         let more = |peer: &&(ConnId, &Peer)| peer.1.holds(reference) > held;
         let sources = self.linked_peers().filter(|peer| more(&peer)).count() as u64;
         if sources == 0 {

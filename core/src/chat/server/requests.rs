@@ -1,6 +1,7 @@
 //! Questions of clients and observers, and their answers.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -407,12 +408,27 @@ impl ChatServer {
         let total = scope.map_or(0, |scope| self.archive.scope_rows(scope));
         let count = u64::from(ask.count.min(self.limits().page_entries_max));
         let from = if ask.from == 0 { total.saturating_sub(count) + 1 } else { ask.from };
+        let trimmed = scope.map_or(0, |scope| self.archive.scope_trimmed(scope));
+        let end = from.saturating_add(count);
+        if ask.from != 0 && count > 0 && end <= trimmed + 1 {
+            self.refuse_trimmed(id, ask.request, trimmed, out);
+            return Ok(());
+        }
+        // A page begins with the first that is kept: what is below is not made up for above.
+        let count = end - from.max(trimmed + 1).min(end);
         let entries: Vec<EntryId> = scope
             .map(|scope| self.archive.page(scope, from, count as usize).collect())
             .unwrap_or_default();
         let entries = self.that_fit_an_answer(&entries, ask.from == 0);
         self.send_pages(id, ask.request, total, entries, out);
         Ok(())
+    }
+
+    /// All that is asked for was trimmed.
+    fn refuse_trimmed(&mut self, id: ConnId, request: u64, trimmed: u64, out: &mut Outbox<Effect>) {
+        let detail = format!("kept from message {} on", trimmed + 1);
+        let reason = Reason::Trimmed;
+        self.send(id, &Failed { request, say: false, reason, detail: &detail }, out);
     }
 
     /// The first of `entries`, or the last, that fit a queue; one at the least.

@@ -307,25 +307,115 @@ fn a_cluster_that_forgot_the_author_gets_what_is_unsaid_from_another() {
     assert_eq!(rig.take_events().last().expect("sent"), "sent 2 number 1 #1 copies 2");
 }
 
-#[test]
-fn a_cluster_that_was_founded_anew_is_received_from_its_beginning() {
-    let (mut rig, link, standby) = Rig::with_standby();
-    rig.feed(link, &entry(1, 1, "of the old one"));
+/// All servers end; the one that answers then belongs to the cluster with the id of twos.
+fn to_another_cluster(rig: &mut Rig, link: LinkId, standby: LinkId) -> LinkId {
     rig.end(standby);
     rig.end(link);
+    open_in_another_cluster(rig)
+}
+
+fn open_in_another_cluster(rig: &mut Rig) -> LinkId {
     let (link, dialled) = rig.dialled.last().expect("a connection").clone();
     rig.input(Input::Opened { link });
+    assert_eq!(rig.take_sent(link), ["hello test"]);
     rig.feed(link, &Welcome { cluster_id: Tag([2; 16]), ..welcome(&dialled) });
-    let attach = rig.take_sent(link).pop().expect("an attachment");
-    assert_eq!(attach, "attach ada #12 Reset own 0 in #all seen []");
-    rig.sent.insert(link, alloc::vec![attach]);
-    rig.attach(link, |_| ());
+    link
+}
+
+#[test]
+fn an_archive_that_is_gone_is_told_and_what_there_is_received_from_its_beginning() {
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.feed(link, &entry(1, 1, "of the old one"));
+    rig.feed(link, &entry(2, 2, "too"));
+    let link = to_another_cluster(&mut rig, link, standby);
     rig.take_events();
-    // Perhaps it was only merged into another: what it has still is not shown again.
+    // Perhaps the server can verify what the client holds: it is asked to resume.
+    let attach = "attach ada #12 Resume own 0 in #all seen [5000:2]";
+    rig.feed(link, &Want { ranges: Seq::new(&[(origin_of(A), 1, 2)]) });
+    let expected = [attach, "return 5000:1 of the old one", "return 5000:2 too", "returned 2"];
+    assert_eq!(rig.sent[&link], expected);
+    // It could not.
+    rig.sent.insert(link, alloc::vec![attach.into()]);
+    let cut = [(origin_of(A), 0)];
+    rig.attach(link, |attached| attached.cut = Seq::new(&cut));
+    assert!(rig.closed.contains(&link));
+    let link = open_in_another_cluster(&mut rig);
+    assert_eq!(rig.sent[&link], ["attach ada #13 Reset own 0 in #all seen []"]);
+    rig.attach(link, |_| ());
+    let events = rig.take_events();
+    assert!(events[0].starts_with("connected "), "{events:?}");
+    assert_eq!(events[1..], ["reset 2"]);
+    assert_eq!(rig.client.held(), 0);
+    // What it has still is not shown again.
     rig.feed(link, &replayed(entry(1, 1, "of the old one")));
-    rig.feed(link, &replayed(entry(2, 2, "of the new one")));
+    rig.feed(link, &replayed(entry(2, 3, "of the new one")));
     assert_eq!(rig.take_events(), ["#all bob: of the new one #2 replay"]);
     assert_eq!(rig.client.held(), 2);
+}
+
+#[test]
+fn a_client_that_forgets_at_every_change_of_server_is_told_of_a_lost_archive_too() {
+    for (ma, told) in [(1, true), (2, false)] {
+        let (mut rig, link) = Rig::attached_with(Config { reset: true, ..config(&[A], "ada") });
+        let standby = rig.open(B);
+        rig.feed(link, &entry(1, 1, "one"));
+        rig.feed(link, &entry(2, 2, "two"));
+        let link = to_another_cluster(&mut rig, link, standby);
+        rig.take_events();
+        rig.attach(link, |attached| attached.ma = ma);
+        assert_eq!(rig.take_events().contains(&"reset 2".to_string()), told);
+    }
+}
+
+#[test]
+fn who_cannot_hand_back_in_time_begins_anew_instead_of_trying_for_ever() {
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.feed(link, &entry(1, 1, "one"));
+    let mut link = to_another_cluster(&mut rig, link, standby);
+    rig.take_events();
+    for _ in 0..3 {
+        assert!(rig.sent[&link][0].contains("Resume"), "{:?}", rig.sent[&link]);
+        rig.feed(link, &Want { ranges: Seq::new(&[(origin_of(A), 1, 1)]) });
+        rig.feed(link, &bye(Reason::HelloTimeout));
+        if rig.dialled.is_empty() {
+            rig.wait_for_dial();
+        }
+        link = open_in_another_cluster(&mut rig);
+    }
+    assert!(rig.sent[&link][0].contains("Reset"), "{:?}", rig.sent[&link]);
+    rig.attach(link, |_| ());
+    assert!(rig.take_events().contains(&"reset 1".to_string()));
+}
+
+#[test]
+fn a_cluster_that_was_merged_into_another_goes_on() {
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.feed(link, &entry(1, 1, "one"));
+    let link = to_another_cluster(&mut rig, link, standby);
+    rig.take_events();
+    rig.attach(link, |_| ());
+    assert!(rig.is_open(link));
+    let events = rig.take_events();
+    assert!(events.len() == 1 && events[0].starts_with("connected "), "{events:?}");
+    rig.feed(link, &replayed(entry(1, 1, "one")));
+    rig.feed(link, &replayed(entry(2, 2, "two")));
+    assert_eq!(rig.take_events(), ["#all bob: two #2 replay"]);
+    assert_eq!(rig.client.held(), 2);
+}
+
+#[test]
+fn a_room_that_was_being_received_when_the_archive_went_is_received_anew() {
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.command(Command::Join { room: "#ops".into(), reference: 5 });
+    rig.feed(link, &chat::Joined { request: 1, room: "#ops", topic: "" });
+    let in_ops = |number| Entry { scope: Scope::Room("#ops"), ..entry(number, number, "ops") };
+    rig.feed(link, &replayed(in_ops(1)));
+    let link = to_another_cluster(&mut rig, link, standby);
+    rig.take_events();
+    rig.attach(link, |attached| attached.rooms = Seq::new(&["#all", "#ops"]));
+    let link = open_in_another_cluster(&mut rig);
+    rig.attach(link, |attached| attached.rooms = Seq::new(&["#all", "#ops"]));
+    assert_eq!(rig.take_events()[1], "reset 1");
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl Rig {
     }
 
     /// The server grants what the client asks for, and has nothing to send; `change` may differ.
-    fn attach(&mut self, link: LinkId, change: impl FnOnce(&mut Attached<'_>)) {
+    fn attach<'m>(&mut self, link: LinkId, change: impl FnOnce(&mut Attached<'m>)) {
         let asked = self.take_sent(link);
         assert!(asked.last().is_some_and(|sent| sent.starts_with("attach ada")), "{asked:?}");
         let resume = asked.iter().any(|sent| sent.contains("Resume"));
@@ -382,6 +382,7 @@ fn event_as_text(event: &Event, out: &Outbox<Effect>) -> String {
         Event::Disconnected { server, why } => {
             format!("disconnected {} {}", text(server), why.word())
         }
+        Event::Reset { held } => format!("reset {held}"),
         Event::Servers { servers } => format!("servers [{}]", names(servers)),
         Event::Message(message) => {
             let (place, from, body) =
