@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::super::{Input, Outlets};
+use super::super::{Effect, Input, Outlets};
 use super::hostile::Lone;
 use crate::Limits;
 use crate::framing::FRAME_BYTES_MAX;
 use crate::ids::ConnId;
 use crate::wire::chat::{AskHistory, AskStatus, CaughtUp, Page, Status};
 use crate::wire::entry::{Entry, Scope};
-use crate::wire::hello::Role;
+use crate::wire::hello::{Ping, Role};
 use crate::wire::{Message, Reason};
 
 const QUEUE: u32 = 128 << 10;
@@ -129,4 +129,21 @@ fn an_answer_that_is_stamped_counts_until_it_left_and_no_longer() {
     let sent = outlets.send(lone.now, conn, |bytes| bytes.len());
     lone.input(Input::Drained { conn, bytes: sent.drained });
     assert_eq!(lone.server.queued_bytes(), 0);
+}
+
+#[test]
+fn whoever_has_no_session_is_read_again_too_when_it_has_read_what_it_was_sent() {
+    let mut lone = Lone::with(Limits { requests_per_second_max: 1_000_000, ..small() });
+    for role in [Role::Observer, Role::Client] {
+        let conn = lone.greet(role);
+        lone.all.clear();
+        let paused = (0..u64::from(QUEUE)).any(|nonce| {
+            lone.tell(conn, &Ping { nonce });
+            let effects = core::mem::take(&mut lone.all);
+            effects.iter().any(|(effect, _)| *effect == Effect::Pause { conn })
+        });
+        assert!(paused, "its answers are more than its queue holds");
+        lone.reads(conn);
+        assert_eq!(lone.all.pop().map(|(effect, _)| effect), Some(Effect::Unpause { conn }));
+    }
 }
