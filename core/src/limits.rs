@@ -340,7 +340,8 @@ pub fn memory_bytes_max(limits: &Limits) -> u64 {
     let attached = catch_up + unacknowledged + u64::from(limits.frame_bytes_max);
     let users = count(limits.users_hard_max, rooms + attaching.max(attached));
 
-    // What was read is not held against peers. Our reference for each of theirs, and what they hold, held, announced and were told.
+    // What was read is not held against peers. Our reference for each of theirs, and what they
+    // hold, held, announced and were told.
     let links = count(limits.members_max, 6 * vector + 2 * u64::from(limits.frame_bytes_max));
     // A member, its address, and two addresses that lead to it.
     let members = count(limits.members_max, 3 * (NODE_BYTES + ADDRESS_BYTES_MAX as u64));

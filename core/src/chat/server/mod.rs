@@ -13,7 +13,8 @@
 //! names, `entries` takes messages in and shows them, `delivery` sends archive and
 //! acknowledgements, `requests` answers questions, `links` and `replication` keep the mesh,
 //! `floors` makes good what cannot be replicated any more,
-//! `presence` keeps the roster, `queues` bounds what waits for all connections, `upkeep` is what time brings.
+//! `presence` keeps the roster, `queues` bounds what waits for all connections, `upkeep` is what
+//! time brings.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};

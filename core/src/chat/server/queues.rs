@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A fair share is half of the bound over the connections that have anything queued, and at most a
-//! small part of what is left. Whoever has
-//! nothing queued may always be sent something, so nobody waits for those who do not read.
+//! small part of what is left. Whoever has nothing queued may always be sent something, so nobody
+//! waits for those who do not read.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -141,7 +141,7 @@ impl PolledServer {
     /// Reads once from a connection, and handles what is whole.
     pub(super) fn read(&mut self, now: Time, Readable { conn, over, .. }: Readable) {
         let open = self.outlets.is_open(conn);
-        let Some(line) = self.lines.0.get(&conn) else { return };
+        let Some(line) = self.lines.0.get_mut(&conn) else { return };
         if open && line.paused {
             // It would be told again and again, and nobody reads who would find out.
             if over {
@@ -160,12 +160,10 @@ impl PolledServer {
         if !open {
             return;
         }
-        let Some(mut line) = self.lines.0.remove(&conn) else { return };
         line.inlet.extend(&self.buffer[..count]);
-        let Line { mut inlet, .. } = line;
-        // The line is there while inputs are handled: they may pause it.
-        line.inlet = Inlet::dialled(conn, &self.config.limits);
-        self.lines.0.insert(conn, line);
+        // The line stays where it is while inputs are handled: they may pause it.
+        let empty = Inlet::dialled(conn, &self.config.limits);
+        let mut inlet = std::mem::replace(&mut line.inlet, empty);
         inlet.inputs(|input| self.input(now, input));
         if let Some(line) = self.lines.0.get_mut(&conn) {
             line.inlet = inlet;
