@@ -171,6 +171,7 @@ impl Plan {
                 .into_iter()
                 .map(OsString::from)
                 .collect(),
+                env: vec![("GLIBC_TUNABLES".into(), malloc_tunables())],
                 ready: worker::READY.to_owned(),
             }
         });
@@ -288,6 +289,19 @@ fn check_reachable(args: &ChatServer, ip: IpAddr) -> Result<(), Failure> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// Asks the C library, where it is glibc, for huge pages where it maps much at once. A server that
+/// is killed gives its memory back before its connections end: with small pages its clients learn
+/// of it later, by 60 to 170 ms for each GiB. What the user's own environment says about it stays.
+fn malloc_tunables() -> OsString {
+    const HUGE_PAGES: &str = "glibc.malloc.hugetlb";
+    let given = std::env::var("GLIBC_TUNABLES").unwrap_or_default();
+    if given.contains(HUGE_PAGES) {
+        return given.into();
+    }
+    let others = if given.is_empty() { given } else { given + ":" };
+    format!("{others}{HUGE_PAGES}=1").into()
 }
 
 fn archive_memory(args: &ChatServer) -> u64 {

@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "planted"))]
 extern crate std;
+
+#[macro_use]
+#[doc(hidden)]
+pub mod planted;
 
 pub mod archive;
 pub mod backoff;

@@ -50,6 +50,10 @@ pub fn room(name: &str) -> Result<String, Reason> {
 }
 
 fn folded(name: &str) -> String {
+    if name.is_ascii() {
+        // It is in normal form, and stays so.
+        return name.to_ascii_lowercase();
+    }
     // Lower case can undo the normal form, so it is taken once more.
     name.nfkc().flat_map(char::to_lowercase).nfkc().collect()
 }

@@ -52,6 +52,8 @@ pub struct Program {
     pub arg0: OsString,
     /// Its arguments, without its own name.
     pub args: Vec<OsString>,
+    /// What its environment has beside, or instead of, the parent's.
+    pub env: Vec<(OsString, OsString)>,
     /// How the line on its standard output begins by which it says that it accepts connections.
     pub ready: String,
 }
@@ -363,6 +365,7 @@ impl Child {
         let mut process = Command::new(&self.program.path)
             .arg0(&self.program.arg0)
             .args(&self.program.args)
+            .envs(self.program.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .process_group(0)

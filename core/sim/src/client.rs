@@ -16,6 +16,8 @@ use cordee_core::wire::{
     Field, Fixed64, Message, Reader, Reason, Seq, VERSION_MAJOR, VERSION_MINOR,
 };
 
+use crate::rule::Rule;
+
 const PING_US: u64 = 500_000;
 const PINGS_MISSED_MAX: u64 = 3;
 const RETRY_US: u64 = 20_000;
@@ -62,6 +64,10 @@ pub struct Shown {
     pub own: bool,
     /// How often its room was joined anew until then.
     pub stay: u64,
+    /// Its place in the canonical order of its room or talk.
+    pub index: u64,
+    /// Whether that was called final.
+    pub is_final: bool,
 }
 
 /// What else happened to a client.
@@ -157,6 +163,8 @@ pub struct Client {
     heard: Time,
     next_ping: Time,
     now: Time,
+    /// When it was last attached, or lost its server.
+    changed: Time,
     request: u64,
     /// What it holds, by scope.
     rows: BTreeMap<String, BTreeSet<(AuthorId, u64)>>,
@@ -181,10 +189,18 @@ pub struct Client {
     pub(crate) asleep: bool,
     /// Whether it keeps no more than what it needs to go on: it hands nothing back.
     pub forgetful: bool,
+    /// Its name was refused: it waits for another.
+    lacks_name: bool,
 }
 
 impl Client {
-    pub(crate) fn new(name: &str, identity: u64, cluster: &str, servers: &[String]) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        identity: u64,
+        cluster: &str,
+        servers: &[String],
+        now: Time,
+    ) -> Self {
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&identity.to_be_bytes());
         Client {
@@ -222,7 +238,8 @@ impl Client {
             caught_up: false,
             heard: Time::ZERO,
             next_ping: Time::ZERO,
-            now: Time::ZERO,
+            now,
+            changed: now,
             request: 0,
             rows: BTreeMap::new(),
             roster: BTreeMap::new(),
@@ -237,6 +254,7 @@ impl Client {
             room_list: Vec::new(),
             asleep: false,
             forgetful: false,
+            lacks_name: false,
         }
     }
 
@@ -264,6 +282,24 @@ impl Client {
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.state == State::Attached && self.caught_up && self.partial.is_empty()
+    }
+
+    /// For how long it has been without a server, in microseconds.
+    #[must_use]
+    pub fn unattached_us(&self) -> u64 {
+        if self.state == State::Attached { 0 } else { self.now.since_us(self.changed) }
+    }
+
+    /// For how long it has been attached, in microseconds, as far as it looked at the time.
+    #[must_use]
+    pub fn attached_us(&self) -> u64 {
+        if self.state == State::Attached { self.now.since_us(self.changed) } else { 0 }
+    }
+
+    /// Whether its name was refused, and it waits for another.
+    #[must_use]
+    pub fn lacks_name(&self) -> bool {
+        self.lacks_name && self.state == State::Attaching
     }
 
     /// Whether it wants no connection any more.
@@ -441,7 +477,7 @@ impl Client {
 
     pub(crate) fn on_time(&mut self, now: Time) {
         self.now = now;
-        if self.asleep {
+        if self.asleep && matches!(self.state, State::Attaching | State::Attached) {
             self.next_ping = now + PING_US;
             self.heard = now;
             return;
@@ -517,6 +553,7 @@ impl Client {
 
     fn send_attach(&mut self) {
         (self.said_before, self.stale) = (self.last_number, 0);
+        self.lacks_name = false;
         self.attachment += 1;
         let rooms: Vec<String> = self.rooms.iter().cloned().collect();
         let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
@@ -547,6 +584,9 @@ impl Client {
     }
 
     fn leave_connection(&mut self) {
+        if self.state == State::Attached {
+            self.changed = self.now;
+        }
         self.leaving.clear();
         self.actions.push_back(Action::Close);
         self.caught_up = false;
@@ -659,6 +699,7 @@ impl Client {
         match bye.reason {
             Reason::Superseded | Reason::Goodbye => self.stop(),
             Reason::Full if bye.next.is_empty() => {
+                self.hops = 0;
                 let server = self.server.clone();
                 self.go_to(&server, u64::from(bye.retry_ms) * 1_000);
             }
@@ -680,6 +721,7 @@ impl Client {
 
     fn on_attached(&mut self, attached: &Attached<'_>) {
         self.state = State::Attached;
+        self.changed = self.now;
         self.failures = 0;
         self.hops = 0;
         assert!(self.session.is_none_or(|known| known == attached.session));
@@ -837,6 +879,8 @@ impl Client {
             replay,
             own: Some(entry.author) == me,
             stay,
+            index: entry.index,
+            is_final: entry.flags & flags::FINAL != 0,
         });
     }
 
@@ -885,7 +929,13 @@ impl Client {
             let before = self.queue.iter().find(|own| !own.acked).map(|own| own.number);
             if let Some(own) = self.queue.iter_mut().find(|own| own.number == number) {
                 if !own.acked {
-                    assert_eq!(before, Some(number), "{}: acknowledged in order", self.name);
+                    assert_eq!(
+                        before,
+                        Some(number),
+                        "{}: {}: acknowledged out of order",
+                        Rule::InOrder.code(),
+                        self.name
+                    );
                 }
                 own.acked = true;
             } else {
@@ -900,6 +950,7 @@ impl Client {
         if failed.say {
             self.on_refused(failed.request, failed.reason);
         } else {
+            self.lacks_name |= failed.request == 0 && self.state == State::Attaching;
             self.tell(Happened::Failed(failed.request, failed.reason));
         }
     }

@@ -1,6 +1,6 @@
 //! One server: its machine, and what a driver keeps beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cordee_core::chat::server::{ChatServer, Config, Inlet, Outlets};
 use cordee_core::ids::ConnId;
@@ -24,8 +24,10 @@ pub struct Setup {
     pub copies: u8,
     /// Whether a user may crash it.
     pub allow_kill: bool,
-    /// How far its wall clock is ahead, in microseconds.
-    pub ahead_us: u64,
+    /// How far its wall clock is ahead, in microseconds; behind when negative.
+    pub ahead_us: i64,
+    /// By how many millionths its wall clock is too fast.
+    pub fast_ppm: i64,
     /// Whether its key for tags is the one of all others.
     pub shared_key: bool,
     /// What bounds it.
@@ -69,6 +71,15 @@ pub struct Node {
     pub(crate) persisted: Time,
     pub(crate) stalls_checked: Time,
     pub(crate) steps: u64,
+    /// Its storage takes so many times as long as usual.
+    pub(crate) storage_slow: u64,
+    /// Its storage does nothing; what it was done with meanwhile.
+    pub(crate) storage_stuck: bool,
+    pub(crate) stored_meanwhile: Option<u64>,
+    /// Connections of those that came in as newcomers.
+    pub(crate) newcomers: BTreeSet<ConnId>,
+    /// Whether it was seen to be active.
+    pub(crate) was_active: bool,
 }
 
 impl Node {
@@ -87,6 +98,11 @@ impl Node {
             persisted: Time::ZERO,
             stalls_checked: Time::ZERO,
             steps: 0,
+            storage_slow: 1,
+            storage_stuck: false,
+            stored_meanwhile: None,
+            newcomers: BTreeSet::new(),
+            was_active: false,
         }
     }
 
@@ -115,7 +131,8 @@ impl Node {
     }
 
     pub(crate) fn wall(&self, now: Time) -> Wall {
-        Wall(WALL_US + now.0 + self.setup.ahead_us)
+        let drift = now.0 as i64 / 1_000_000 * self.setup.fast_ppm;
+        Wall((WALL_US + now.0).saturating_add_signed(self.setup.ahead_us + drift))
     }
 
     pub(crate) fn start(&mut self, now: Time, cluster: &str, index: u64, draw: Draw) {
@@ -150,5 +167,8 @@ impl Node {
         self.deferred.clear();
         self.timer = None;
         self.persisted = now;
+        self.stored_meanwhile = None;
+        self.newcomers.clear();
+        self.was_active = false;
     }
 }

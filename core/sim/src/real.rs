@@ -2,7 +2,7 @@
 //!
 //! The history that judges them is the one that judges the simulation's own clients.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cordee_core::chat::client::{
     ChatClient, ClientLimits, Command, Config, Effect, Event as Told, Input, LinkId, Message,
@@ -12,10 +12,12 @@ use cordee_core::framing::{Deframer, FRAME_BYTES_MAX, frames};
 use cordee_core::ids::{AuthorId, SessionSecret};
 use cordee_core::names::COMMON_ROOM;
 use cordee_core::time::Time;
+use cordee_core::wire::Reason;
 use cordee_core::wire::entry::Scope;
 use cordee_core::{Machine, Outbox, Span};
 
 use crate::client::{Happened, Shown, scope_key};
+use crate::rule::{Rule, holds};
 use crate::world::{CLUSTER, End, Event, World, address};
 
 /// A client and its connections.
@@ -33,6 +35,12 @@ pub struct Real {
     said: Vec<(String, String)>,
     /// The references of what was acknowledged, in order.
     sent: Vec<u64>,
+    /// What is neither acknowledged nor refused: references, and the numbers that they must have.
+    open: VecDeque<(u64, u64)>,
+    /// What was refused.
+    refused: Vec<u64>,
+    /// Whether its name was refused, and it waits for another.
+    lacks_name: bool,
     /// Everything shown, in order.
     shown: Vec<Shown>,
     happened: Vec<Happened>,
@@ -53,6 +61,24 @@ struct Link {
 }
 
 impl Real {
+    /// Its name, as far as it knows.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its name was refused, and it waits for another.
+    #[must_use]
+    pub fn lacks_name(&self) -> bool {
+        self.lacks_name
+    }
+
+    /// How many messages are neither acknowledged nor refused.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.open.len()
+    }
+
     /// The server that it says it is connected to.
     #[must_use]
     pub fn server(&self) -> Option<&str> {
@@ -93,7 +119,12 @@ impl Real {
     /// Whether it is in a room.
     #[must_use]
     pub fn is_in(&self, room: &str) -> bool {
-        room == COMMON_ROOM || self.happened.contains(&Happened::Joined(room.to_owned()))
+        let last = self.happened.iter().rev().find_map(|happened| match happened {
+            Happened::Joined(joined) if joined == room => Some(true),
+            Happened::Left(left) if left == room => Some(false),
+            _ => None,
+        });
+        room == COMMON_ROOM || last == Some(true)
     }
 
     /// What else happened, in order.
@@ -108,14 +139,24 @@ impl Real {
             Told::Message(message) => self.shown.push(self.show(&message, out)),
             Told::Sent { reference, id, index, copies, durable } => {
                 assert_eq!(id.author, self.author, "{}: its own message", self.name);
+                let next = self.open.pop_front();
+                assert_eq!(
+                    next,
+                    Some((reference, id.number)),
+                    "{}: {}: acknowledged out of order",
+                    Rule::InOrder.code(),
+                    self.name
+                );
                 self.sent.push(reference);
                 self.happened.push(Happened::Acked(id.number, copies, durable, index));
             }
             Told::Connected { server, name, .. } => {
                 let (server, name) = (text(server), text(name));
                 assert!(self.server.is_none(), "{}: connected twice", self.name);
-                self.happened.push(Happened::Attached(server.clone(), name));
+                self.happened.push(Happened::Attached(server.clone(), name.clone()));
                 self.server = Some(server);
+                self.name = name;
+                self.lacks_name = false;
             }
             Told::Disconnected { server, why } => {
                 assert_eq!(self.server.take(), Some(text(server)), "{}: of that server", self.name);
@@ -133,11 +174,33 @@ impl Real {
                 *self.stays.entry(text(room)).or_default() += 1;
                 self.happened.push(Happened::Left(text(room)));
             }
+            Told::Renamed { from, to, own, why } => {
+                if own {
+                    self.name = text(to);
+                }
+                let why = why.unwrap_or(Reason::Unknown);
+                self.happened.push(Happened::Renamed(text(from), text(to), why));
+            }
             Told::Status { ma, mt, held, .. } => self.status = Some((ma, mt, held)),
-            Told::Error { reference, reason, .. } => self.errors.push((reference, reason.word())),
+            Told::Error { reference, reason, .. } => {
+                self.errors.push((reference, reason.word()));
+                self.lacks_name |= self.server.is_none()
+                    && matches!(reason, Reason::NameTaken | Reason::NameInvalid);
+                self.on_refused(reference, reason);
+            }
             Told::Closed { why, .. } => panic!("{}: closed, {why:?}", self.name),
             _ => {}
         }
+    }
+
+    /// What was said is not taken: those after it have the numbers before theirs.
+    fn on_refused(&mut self, reference: u64, reason: Reason) {
+        let Some(at) = self.open.iter().position(|open| open.0 == reference) else { return };
+        let number = self.open.remove(at).map_or(0, |open| open.1);
+        self.open.range_mut(at..).for_each(|open| open.1 -= 1);
+        self.number -= 1;
+        self.refused.push(reference);
+        self.happened.push(Happened::Refused(number, reason));
     }
 
     fn show(&self, message: &Message<Span>, out: &Outbox<Effect>) -> Shown {
@@ -157,6 +220,8 @@ impl Real {
             replay: message.replay,
             own: message.own,
             stay,
+            index: message.index,
+            is_final: message.is_final,
         }
     }
 }
@@ -197,6 +262,9 @@ impl World {
             timer: None,
             said: Vec::new(),
             sent: Vec::new(),
+            open: VecDeque::new(),
+            refused: Vec::new(),
+            lacks_name: false,
             shown: Vec::new(),
             happened: Vec::new(),
             stays: BTreeMap::new(),
@@ -230,6 +298,7 @@ impl World {
         held.number += 1;
         held.said.push((scope.clone(), body.to_owned()));
         let (number, author, reference) = (held.number, held.author, held.said());
+        held.open.push_back((reference, number));
         self.history.on_say(REAL + real, author, number, &scope, body);
         let command = Command::Say { to: Target::parse(to), body: body.to_owned(), reference };
         self.command_real(real, command);
@@ -243,8 +312,13 @@ impl World {
             return;
         }
         real.author = real.client.author();
-        let (author, unsent) = (real.author, real.said[real.sent.len()..].to_vec());
-        real.number = unsent.len() as u64;
+        let author = real.author;
+        real.number = real.open.len() as u64;
+        let mut unsent = Vec::new();
+        for (number, open) in (1..).zip(&mut real.open) {
+            open.1 = number;
+            unsent.push(real.said[open.0 as usize - 1].clone());
+        }
         for (number, (scope, body)) in (1..).zip(&unsent) {
             self.history.on_say(REAL + index, author, number, scope, body);
         }
@@ -253,6 +327,9 @@ impl World {
     /// Gives a client a command.
     pub fn command_real(&mut self, real: usize, command: Command) {
         let now = self.now;
+        if matches!(command, Command::Name { .. }) {
+            self.reals[real].lacks_name = false;
+        }
         if command == Command::Reset {
             self.look_at_real(real);
             self.history.on_reset(REAL + real);
@@ -270,11 +347,17 @@ impl World {
         self.heal_all();
         self.wait(ms, "the servers link", World::is_meshed);
         self.wait(ms, "everything is acknowledged", |world| {
-            world.reals.iter().all(|real| real.sent.len() as u64 == real.said())
+            world.reals.iter().all(|real| real.open.is_empty())
         });
         self.wait(ms, "the servers hold the same", World::is_converged);
         self.run_ms(2_000);
         self.judge();
+        self.judge_reals();
+    }
+
+    /// Judges the clients in a world that was left in peace.
+    #[track_caller]
+    pub fn judge_reals(&mut self) {
         for real in 0..self.reals.len() {
             self.command_real(real, Command::Status { reference: 0 });
         }
@@ -282,8 +365,16 @@ impl World {
         let there: BTreeSet<(AuthorId, u64)> = self.history.must_be_there().collect();
         for real in &self.reals {
             let name = &real.name;
-            let expected: Vec<u64> = (1..=real.said()).collect();
-            assert_eq!(real.sent, expected, "{name}: each acknowledged once, in order");
+            let expected: BTreeSet<u64> = (1..=real.said()).collect();
+            let answered = real.sent.iter().chain(&real.refused);
+            assert!(
+                real.sent.is_sorted() && answered.copied().collect::<BTreeSet<u64>>() == expected,
+                "{}: {name}: of {} said {:?} were acknowledged and {:?} refused",
+                Rule::InOrder.code(),
+                real.said(),
+                real.sent,
+                real.refused
+            );
             let shown: BTreeSet<(AuthorId, u64)> =
                 real.shown.iter().map(|shown| (shown.author, shown.number)).collect();
             let may_see = |key: &&(AuthorId, u64)| {
@@ -292,11 +383,18 @@ impl World {
             };
             let missed: Vec<_> =
                 there.iter().filter(may_see).filter(|key| !shown.contains(*key)).collect();
-            assert!(missed.is_empty(), "{name} was never shown {missed:?}\n{}", self.describe());
+            let whole = missed.is_empty() || self.trims();
+            holds!(
+                self.history.tally,
+                Kept,
+                whole,
+                "{name} was never shown {missed:?}\n{}",
+                self.describe()
+            );
             let (ma, mt, held) = real.status.unwrap_or_else(|| panic!("{name} is nowhere"));
-            assert_eq!(ma, mt, "{name} is up to date");
-            if self.history.wiped() == 0 {
-                assert_eq!(held, ma, "{name} holds what it may see");
+            holds!(self.history.tally, Counts, ma == mt, "{name} is not up to date: {mt} of {ma}");
+            if self.history.wiped() == 0 && !self.trims() {
+                holds!(self.history.tally, OwnCount, held == ma, "{name} holds {held} of {ma}");
             }
         }
     }
@@ -434,9 +532,10 @@ impl World {
         let has = |(author, number): &(AuthorId, u64)| {
             archive.is_none_or(|archive| archive.has_row(author, *number))
         };
-        self.history.look(REAL + real, Some(*author), shown, happened, has);
+        let expected = self.expected();
+        self.history.look(REAL + real, Some(*author), shown, happened, has, expected);
     }
 }
 
 /// Real clients are told apart from the simulation's own by this, in the history.
-const REAL: usize = 1 << 20;
+pub(crate) const REAL: usize = 1 << 20;

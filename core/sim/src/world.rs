@@ -1,7 +1,7 @@
 //! The world: servers, clients, connections, time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use cordee_core::chat::client::LinkId;
 use cordee_core::chat::server::DialId;
@@ -13,10 +13,11 @@ use cordee_core::{Limits, Machine};
 
 use crate::client::{Action, Client, parse_scope};
 use crate::draw::Draw;
-use crate::history::History;
+use crate::history::{Expected, History};
 use crate::node::{Node, Setup};
 use crate::pipe::Pipe;
 use crate::real::Real;
+use crate::rule::{Rule, holds};
 
 /// How a world is made.
 #[derive(Clone, Debug)]
@@ -198,7 +199,7 @@ impl PartialOrd for Queued {
 pub(crate) struct Seat {
     pub(crate) client: Client,
     pub(crate) wire: Option<usize>,
-    attempt: u64,
+    pub(crate) attempt: u64,
     timer: Option<Time>,
     pub(crate) reads: bool,
 }
@@ -217,13 +218,42 @@ pub struct World {
     pub(crate) raws: Vec<Raw>,
     pub(crate) wires: Vec<Wire>,
     pub(crate) cuts: BTreeMap<(usize, usize), Cut>,
+    /// From the first to the second nothing arrives.
+    pub(crate) deaf: BTreeSet<(usize, usize)>,
+    /// Servers that never come back.
+    pub(crate) dead: BTreeSet<usize>,
+    /// Connections on which nothing arrives.
+    pub(crate) stalled: BTreeSet<usize>,
+    /// When something was last done to the world that is no one's ordinary business.
+    pub(crate) disturbed: Option<Time>,
+    /// Events since time last passed.
+    at_once: u32,
+    /// How much happened.
+    pub counts: Counts,
+    /// The story of the run, when somebody wants to read it.
+    pub(crate) story: Option<Vec<(Time, String)>>,
     /// What must hold over the run.
     pub history: History,
     hash: u64,
 }
 
+/// How much happened in a world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Events, one hash step each.
+    pub events: u64,
+    /// Inputs that servers were given.
+    pub inputs: u64,
+    /// The most effects that an input had.
+    pub effects_max: usize,
+}
+
 /// The cluster's name in every world.
 pub(crate) const CLUSTER: &str = "rope";
+/// So many events at one moment are too many.
+const AT_ONCE_MAX: u32 = 1_000_000;
+/// A server with less than this for its archive keeps less than is said.
+const WHOLE_BYTES: u64 = 1 << 30;
 /// What a connection request takes that nobody answers.
 const CONNECT_US: u64 = 2 * SECOND_US;
 
@@ -241,6 +271,7 @@ impl World {
                     copies: options.copies,
                     allow_kill: options.allow_kill,
                     ahead_us: 0,
+                    fast_ppm: 0,
                     shared_key: options.shared_key,
                     limits: options.limits.clone(),
                 })
@@ -257,6 +288,13 @@ impl World {
             raws: Vec::new(),
             wires: Vec::new(),
             cuts: BTreeMap::new(),
+            deaf: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            stalled: BTreeSet::new(),
+            disturbed: None,
+            at_once: 0,
+            counts: Counts::default(),
+            story: None,
             history: History::default(),
             hash: seed,
             options,
@@ -335,7 +373,8 @@ impl World {
     /// Lets time pass until `done` says so, and panics when it takes more than `ms` milliseconds.
     #[track_caller]
     pub fn wait(&mut self, ms: u64, what: &str, done: impl FnMut(&World) -> bool) {
-        assert!(self.run_until(ms, done), "within {ms} ms: {what}\n{}", self.describe());
+        let done = self.run_until(ms, done);
+        holds!(self.history.tally, Live, done, "within {ms} ms: {what}\n{}", self.describe());
     }
 
     pub(crate) fn schedule(&mut self, at: Time, event: Event) {
@@ -347,7 +386,10 @@ impl World {
 
     fn step(&mut self) {
         let Some(Reverse(next)) = self.queue.pop() else { return };
+        self.at_once = if next.at == self.now { self.at_once + 1 } else { 0 };
+        holds!(self.history.tally, Deadline, self.at_once < AT_ONCE_MAX, "time stands still");
         self.now = next.at;
+        self.counts.events += 1;
         self.hash = cordee_core::prng::mix(self.hash ^ next.at.0.wrapping_add(next.number << 40));
         self.on_event(next.event);
     }
@@ -414,10 +456,10 @@ impl World {
         let to = End::Node { node: target, start, conn: None };
         let wire = self.wires.len();
         self.wires.push(Wire { ends: [from, to], pipes: [Pipe::new(), Pipe::new()] });
-        if let End::Node { node, .. } = from
-            && self.cut_between(node, target) == Some(Cut::Stall)
-        {
-            self.wires[wire].pipes.iter_mut().for_each(|pipe| pipe.stalled = true);
+        if let End::Node { node, .. } = from {
+            let cut = self.cut_between(node, target) == Some(Cut::Stall);
+            self.wires[wire].pipes[0].stalled = cut || self.deaf.contains(&(node, target));
+            self.wires[wire].pipes[1].stalled = cut || self.deaf.contains(&(target, node));
         }
         self.schedule(self.now, Event::Accept { wire });
         wire
@@ -479,6 +521,9 @@ impl World {
         match self.cut_between(node, target) {
             Some(Cut::Stall) => return self.schedule(self.now + CONNECT_US, failed),
             Some(Cut::Reset) => return self.schedule(self.now + latency, failed),
+            None if self.is_deaf(node, target) => {
+                return self.schedule(self.now + CONNECT_US, failed);
+            }
             None => {}
         }
         if !self.nodes[target].is_up() {
@@ -496,7 +541,7 @@ impl World {
         let mut servers: Vec<String> = (0..self.options.servers).map(address).collect();
         servers.rotate_left(node);
         let identity = self.draw.bits("client", &[index as u64]);
-        let client = Client::new(name, identity, CLUSTER, &servers);
+        let client = Client::new(name, identity, CLUSTER, &servers, self.now);
         self.seats.push(Seat { client, wire: None, attempt: 0, timer: None, reads: true });
         self.settle_client(index);
         index
@@ -653,7 +698,7 @@ impl World {
         self.settle_client(client);
     }
 
-    fn client_reads(&mut self, client: usize, wire: usize, side: usize) {
+    pub(crate) fn client_reads(&mut self, client: usize, wire: usize, side: usize) {
         if self.seats[client].wire != Some(wire) || !self.seats[client].reads {
             return;
         }
@@ -661,6 +706,7 @@ impl World {
         let over = self.wires[wire].pipes[side].is_over();
         if !bytes.is_empty() {
             let now = self.now;
+            self.history.tally.saw(Rule::Wire);
             self.seats[client].client.on_bytes(now, &bytes);
             self.wake_writer(wire, side);
         }
@@ -672,7 +718,7 @@ impl World {
         self.settle_client(client);
     }
 
-    fn drop_client_wire(&mut self, client: usize) {
+    pub(crate) fn drop_client_wire(&mut self, client: usize) {
         if let Some(wire) = self.seats[client].wire.take() {
             // Who connects is at the first end.
             self.wires[wire].ends[0] = End::Nobody;
@@ -722,7 +768,17 @@ impl World {
         let has = |(author, number): &(AuthorId, u64)| {
             archive.is_none_or(|archive| archive.has_row(author, *number))
         };
-        self.history.look(client, seat.author(), &seat.shown, &seat.happened, has);
+        let expected = self.expected();
+        self.history.look(client, seat.author(), &seat.shown, &seat.happened, has, expected);
+    }
+
+    /// What can be expected of servers now: as many copies as wanted, as long as nothing went
+    /// wrong.
+    pub(crate) fn expected(&self) -> Expected {
+        let servers = self.options.servers.min(self.options.started) as u8;
+        let calm = self.disturbed.is_none();
+        let copies = if calm { self.options.copies.min(servers) } else { 1 };
+        Expected { trims: self.trims(), calm, copies }
     }
 
     // Connections of a script.
@@ -805,8 +861,7 @@ impl World {
 
     /// Whether servers keep less than is said.
     pub(crate) fn trims(&self) -> bool {
-        let whole = Limits::default().archive_bytes_max;
-        self.nodes.iter().any(|node| node.setup.limits.archive_bytes_max < whole)
+        self.nodes.iter().any(|node| node.setup.limits.archive_bytes_max < WHOLE_BYTES)
     }
 
     /// Whether all running servers hold the same.
@@ -818,6 +873,18 @@ impl World {
         });
         let Some(first) = digests.next() else { return true };
         digests.all(|digest| digest == first)
+    }
+
+    /// How many entries servers that run have sent again since they started.
+    #[must_use]
+    pub fn resent(&self) -> u64 {
+        self.nodes.iter().filter_map(Node::machine).map(|machine| machine.stats().resent).sum()
+    }
+
+    /// How many ranges servers that run have asked for since they started.
+    #[must_use]
+    pub fn pulls(&self) -> u64 {
+        self.nodes.iter().filter_map(Node::machine).map(|machine| machine.stats().pulls).sum()
     }
 
     /// Who is attached to a server.

@@ -1,5 +1,6 @@
 //! Runs that went wrong once.
 
+use cordee_core::Limits;
 use cordee_sim::{Cut, Options, World};
 
 fn meshed(seed: u64, options: Options) -> World {
@@ -140,5 +141,60 @@ fn after_a_long_partition_users_come_back_where_they_were_given_up_and_nowhere_e
         for (client, name) in [(0, "a"), (1, "b"), (1, "c"), (2, "b"), (2, "c")] {
             assert_eq!(world.history.departures(clients[client], name), 0, "{name} was here");
         }
+    }
+}
+
+/// A server that sent an entry has it in memory, and need not have stored it.
+#[test]
+fn what_its_server_has_not_stored_yet_is_no_copy_elsewhere() {
+    let mut world = meshed(1, Options { servers: 2, ..Options::default() });
+    let clients = world.join_clients(&[("a", 0), ("b", 1)]);
+    world.set_storage(0, 1, true);
+    world.say(clients[0], "#all", "on one disk");
+    world.run_ms(50);
+    world.move_on(clients[0]);
+    world.wait(1_000, "a goes on", |world| world.client(clients[0]).is_caught_up());
+    world.run_ms(200);
+    assert_eq!(world.client(clients[0]).unacknowledged(), 1);
+    world.set_storage(0, 1, false);
+    world.wait(1_000, "both have it", |world| world.client(clients[0]).unacknowledged() == 0);
+    world.heal_and_judge(10_000);
+}
+
+/// The first server was started without knowing the others, and is started again like that.
+#[test]
+fn who_left_and_starts_again_without_knowing_anybody_is_found() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, Options { all_known: false, ..three() });
+        world.drain(0);
+        world.wait(2_000, "it stops", |world| !world.server(0).is_up());
+        world.run_ms(2_000);
+        world.start(0);
+        world.heal_and_judge(10_000);
+    }
+}
+
+/// The first of many entries that were asked for says nothing of the rest.
+#[test]
+fn what_is_on_its_way_is_not_asked_for_again() {
+    for seed in 0..4 {
+        let limits =
+            Limits { catch_up_bytes_max: 65_519, queue_bytes_max: 65_519, ..Limits::default() };
+        let options = Options { latency_us: (20_000, 1_000), limits, ..three() };
+        let mut world = meshed(seed, options);
+        let clients = world.join_clients(&[("a", 0)]);
+        for at in 0..300 {
+            world.say(clients[0], "#all", &format!("{at} {}", "x".repeat(1_000)));
+            world.run_ms(5);
+        }
+        world.wait(5_000, "all is safe", |world| world.client(clients[0]).unacknowledged() == 0);
+        world.crash(0);
+        world.run_ms(2_000);
+        let before = world.resent();
+        world.start(0);
+        world.wait(10_000, "it is back", |world| world.is_meshed() && world.is_converged());
+        world.run_ms(1_000);
+        let resent = world.resent() - before;
+        assert!((300..=330).contains(&resent), "{resent} were sent where 300 were missing");
     }
 }

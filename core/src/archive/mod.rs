@@ -87,7 +87,7 @@ impl Archive {
     #[must_use]
     pub fn new(bytes_max: u64, origins_max: u32, authors_max: u32) -> Self {
         Archive {
-            store: Store::default(),
+            store: Store::new(bytes_max),
             pool: Pool::default(),
             origins: Origins::new(origins_max),
             scopes: Scopes::default(),

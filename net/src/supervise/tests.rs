@@ -16,6 +16,7 @@ fn supervise(script: &str, early_deaths_max: u32) -> (Supervisor, Receiver<Event
         path: "/bin/sh".into(),
         arg0: "sh".into(),
         args: vec!["-c".into(), script.into()],
+        env: Vec::new(),
         ready: "ready ".to_owned(),
     };
     let policy = Policy {
@@ -109,6 +110,7 @@ fn a_program_that_is_not_there_is_given_up_with_the_reason() {
         path: "/nonexistent/program".into(),
         arg0: "program".into(),
         args: Vec::new(),
+        env: Vec::new(),
         ready: String::new(),
     };
     let policy = Policy { early_deaths_max: 1, ..Policy::default() };
@@ -224,6 +226,7 @@ fn plays_the_parent() {
         path: env::current_exe().expect("our own path"),
         arg0: "child".into(),
         args: ["--exact", name, "--ignored", "--nocapture"].map(Into::into).to_vec(),
+        env: Vec::new(),
         ready: "this child is ready".to_owned(),
     };
     let (sender, events) = channel();

@@ -155,7 +155,8 @@ impl ChatClient {
         }
         self.keep(entry, origin)?;
         let authors_max = self.config.limits.authors_max;
-        if !self.rows.add(scope, entry.author, entry.author_number, authors_max) {
+        let new = self.rows.add(scope, entry.author, entry.author_number, authors_max);
+        if !new && !planted!(ShowAgain) {
             return Ok(());
         }
         match message.place {
@@ -192,7 +193,7 @@ impl ChatClient {
             return None;
         };
         match &mut room.partial {
-            Some(partial) if message.replay => {
+            Some(partial) if message.replay && !planted!(SkipPartial) => {
                 partial.seen.raise(origin, number);
                 self.seen.show(origin, number);
             }

@@ -100,7 +100,7 @@ impl Outgoing {
             return Agreement::Broken;
         }
         self.had = has;
-        self.sent = has.min(self.acknowledged);
+        self.sent = if planted!(NoResend) { self.last } else { has.min(self.acknowledged) };
         self.stale = 0;
         Agreement::Good
     }

@@ -98,7 +98,7 @@ impl ChatServer {
             return self.claim_decided(now, conn, name, purpose, Err(Reason::NameTaken), out);
         }
         let voters: BTreeSet<ServerId> = self.linked_peers().map(|(_, peer)| peer.server).collect();
-        if voters.is_empty() {
+        if voters.is_empty() || planted!(NameUnasked) {
             return self.claim_decided(now, conn, name, purpose, Ok(clock), out);
         }
         self.claims.next += 1;

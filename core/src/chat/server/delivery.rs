@@ -134,7 +134,12 @@ impl ChatServer {
             }
             Box::new(CatchUp::new(&[backfill.scope], seen, until.clone()))
         });
-        let (_, whole) = self.send_rows(id, &mut catch_up, room, out);
+        let (_, whole) = if planted!(NoBackfill) {
+            catch_up.drop_scope(backfill.scope);
+            (0, true)
+        } else {
+            self.send_rows(id, &mut catch_up, room, out)
+        };
         if !whole {
             backfill.catch_up = Some(catch_up);
             self.put_back(id, backfill);
@@ -160,7 +165,7 @@ impl ChatServer {
 
     fn show_room(&mut self, id: ConnId, backfill: &Backfill, out: &mut Outbox<Effect>) {
         let (scope, position) = (backfill.scope, self.log.end);
-        let mt = self.archive.scope_rows(scope);
+        let mt = self.archive.scope_rows(scope) << u32::from(planted!(MtTwice));
         let Some(attached) = self.conns.get_mut(id).and_then(|conn| conn.attached_mut()) else {
             return;
         };
@@ -232,7 +237,7 @@ impl ChatServer {
         };
         let mut indexes = core::mem::take(&mut self.scratch);
         indexes.clear();
-        let first = queue[0].author_number;
+        let first = queue[0].author_number + u64::from(planted!(AckNext) && run > 1);
         for message in queue.drain(..run) {
             indexes.push(message.index);
         }
@@ -270,7 +275,8 @@ impl ChatServer {
 
     /// Up to which number enough servers hold an origin.
     fn safe(&self, origin: OriginRef, needed: u32) -> u64 {
-        let own = self.holds(origin);
+        let own =
+            if planted!(AckBeforeStored) { self.archive.shown(origin) } else { self.holds(origin) };
         if needed <= 1 {
             return own;
         }
@@ -288,12 +294,14 @@ impl ChatServer {
 
     fn copies(&self, message: Unacknowledged) -> u32 {
         let hold = |peer: &super::conn::Peer| peer.holds(message.origin) >= message.number;
-        1 + self.linked_peers().filter(|(_, peer)| hold(peer)).count() as u32
+        let more = u32::from(planted!(CopyTooMany));
+        1 + more + self.linked_peers().filter(|(_, peer)| hold(peer)).count() as u32
     }
 
     /// As many as wanted, but never more than live.
     fn copies_needed(&self) -> u32 {
-        u32::from(self.config.copies).min(1 + self.linked() as u32).max(1)
+        let wanted = u32::from(self.config.copies) - u32::from(planted!(CopyTooFew));
+        wanted.min(1 + self.linked() as u32).max(1)
     }
 
     // Backpressure.

@@ -7,7 +7,7 @@ use super::conn::{Unacknowledged, at, raise};
 use super::{ChatServer, Effect};
 use crate::archive::{Archive, EntryId, NewEntry};
 use crate::hash;
-use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ScopeRef, SessionId, Tag};
+use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, Position, ScopeRef, SessionId, Tag};
 use crate::log::{Audience, Item};
 use crate::outbox::Outbox;
 use crate::time::Time;
@@ -269,17 +269,30 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) {
         let at = self.log.end;
+        if planted!(TalkToAll) {
+            let all: Vec<SessionId> = self.sessions.keys().copied().collect();
+            all.into_iter().for_each(|session| self.show_talk_to(session, scope, at, out));
+            return;
+        }
         for session in [low, high] {
-            let Some(&conn) = self.sessions.get(&session) else { continue };
-            let Some(attached) = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut())
-            else {
-                continue;
-            };
-            let Err(place) = attached.scopes.binary_search(&scope) else { continue };
-            attached.scopes.insert(place, scope);
-            if matches!(attached.feed, super::conn::Feed::Log) {
-                out.push(Effect::Show { conn, scope, at, mt: 0 });
-            }
+            self.show_talk_to(session, scope, at, out);
+        }
+    }
+
+    fn show_talk_to(
+        &mut self,
+        session: SessionId,
+        scope: ScopeRef,
+        at: Position,
+        out: &mut Outbox<Effect>,
+    ) {
+        let Some(&conn) = self.sessions.get(&session) else { return };
+        let attached = self.conns.get_mut(conn).and_then(|conn| conn.attached_mut());
+        let Some(attached) = attached else { return };
+        let Err(place) = attached.scopes.binary_search(&scope) else { return };
+        attached.scopes.insert(place, scope);
+        if matches!(attached.feed, super::conn::Feed::Log) {
+            out.push(Effect::Show { conn, scope, at, mt: 0 });
         }
     }
 
@@ -356,10 +369,11 @@ impl ChatServer {
 
     /// Whether everything that an entry comes after was shown, or can never be.
     fn is_showable(&self, entry: &NewEntry<'_>) -> bool {
-        entry.after.iter().all(|&(origin, number)| {
-            self.archive.shown(origin) >= number
-                || self.is_void(&self.archive.origin(origin), number)
-        })
+        planted!(IgnoreCause)
+            || entry.after.iter().all(|&(origin, number)| {
+                self.archive.shown(origin) >= number
+                    || self.is_void(&self.archive.origin(origin), number)
+            })
     }
 
     fn hold(&mut self, entry: &NewEntry<'_>) {
@@ -379,7 +393,7 @@ impl ChatServer {
         self.show(entry, out);
         self.soon.tell_held = true;
         self.soon.attach = true;
-        self.pulls.remove(&entry.origin);
+        self.note_pulled(entry.origin, entry.number);
     }
 
     /// Shows whatever waited and need not wait any more.
@@ -443,6 +457,9 @@ impl ChatServer {
         tag: Tag,
         out: &mut Outbox<Effect>,
     ) {
+        if planted!(LoseHandBack) {
+            return;
+        }
         let portable = out.encode(|arena| entry.put(arena));
         let genuine = |key| hash::entry_tag(key, out.bytes(portable)) == tag;
         if !genuine(&self.cluster.key.0) && !self.old_keys.iter().any(genuine) {

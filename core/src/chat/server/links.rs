@@ -401,7 +401,8 @@ impl ChatServer {
         }
         peer.stage = Stage::Linked;
         peer.held_at_link = peer.held.clone();
-        peer.push = Some(Push { origin: own, next: peer.holds(own) + 1, last, position });
+        let next = if planted!(PushAll) { 1 } else { peer.holds(own) + 1 };
+        peer.push = Some(Push { origin: own, next, last, position });
         self.peers.push(id);
         self.stats.linked += 1;
         self.soon.plan_pulls = true;
@@ -439,7 +440,7 @@ impl ChatServer {
         self.peers.retain(|other| *other != id);
         self.members.redial(peer.server, now);
         self.voter_lost(now, peer.server, out);
-        self.pulls.clear();
+        self.pulls.retain(|_, asked| asked.from != id);
         self.soon.plan_pulls = true;
         self.soon.acknowledge = true;
         self.soon.attach = true;

@@ -158,8 +158,12 @@ impl Members {
         let members = &self.members;
         let target = self.targets.iter_mut().find(|target| {
             let unwanted = target.server.is_some_and(|server| {
-                let left = members.get(&server).is_some_and(|member| !member.counts());
-                server == own || left || is_linked(server)
+                // One that left may start again, knowing of nobody: it is looked for still.
+                let forgotten = members.get(&server).is_some_and(|member| {
+                    let left = planted!(LeftForEver) && member.state == MemberState::Left;
+                    left || member.state == MemberState::Forgotten
+                });
+                server == own || forgotten || is_linked(server)
             });
             target.dialling.is_none() && target.due <= now && !unwanted
         })?;

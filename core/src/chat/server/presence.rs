@@ -101,7 +101,8 @@ impl ChatServer {
             self.know_room(room, Clock(0), out);
         }
         let Some(changes) = self.roster.merge(session, record) else { return };
-        if self.roster.get(session).is_some_and(|record| record.home != self.id)
+        if !planted!(KeepSuperseded)
+            && self.roster.get(session).is_some_and(|record| record.home != self.id)
             && let Some(conn) = self.sessions.remove(&session)
         {
             self.close(conn, Reason::Superseded, out);
@@ -118,9 +119,12 @@ impl ChatServer {
 
     fn relay(&mut self, session: SessionId, from: Option<ConnId>, out: &mut Outbox<Effect>) {
         let Some(record) = self.roster.get(session).cloned() else { return };
+        let times = if planted!(Chatter) { 200 } else { 1 };
         self.for_each_told(|server, peer| {
-            if Some(peer) != from {
-                roster::with_wire(session, &record, |wire| server.send(peer, wire, out));
+            for _ in 0..times {
+                if Some(peer) != from {
+                    roster::with_wire(session, &record, |wire| server.send(peer, wire, out));
+                }
             }
         });
     }
@@ -137,6 +141,7 @@ impl ChatServer {
         let name = now_called.as_str();
         match change {
             Change::Arrived => self.publish(EVERYONE, &Arrived { session, name, room: "" }, out),
+            Change::Departed { .. } if planted!(SilentDeparture) => {}
             Change::Departed { name } => {
                 self.publish(EVERYONE, &Departed { session, name, room: "" }, out);
             }
@@ -208,7 +213,8 @@ impl ChatServer {
     /// Departs those whose grace is over. One server does so: the home while it lives, else the
     /// one with the least id among those that live.
     pub(super) fn depart_overdue(&mut self, now: Time, out: &mut Outbox<Effect>) {
-        let grace = self.limits().grace_us;
+        let short = planted!(ShortGrace);
+        let grace = if short { crate::time::SECOND_US } else { self.limits().grace_us };
         let overdue: Vec<SessionId> = self
             .roster
             .iter()
@@ -320,6 +326,9 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
         let name = names::room(room.room)?;
+        if planted!(RoomUnheard) {
+            return Ok(());
+        }
         if room.topic.len() > self.limits().topic_bytes_max as usize {
             return Err(Reason::TopicTooLong);
         }

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Peer, at, raise};
-use super::{ChatServer, Effect};
+use super::{Asked, ChatServer, Effect};
 use crate::archive::NewEntry;
 use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId};
 use crate::log::EVERYONE;
@@ -60,7 +60,9 @@ impl ChatServer {
             tag: entry.tag,
         };
         let result = self.on_foreign(now, &new, out);
-        if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
+        // That the peer has it in memory does not mean that it has stored it: it says so itself.
+        let peer = self.conns.get_mut(id).and_then(Conn::peer_mut);
+        if let Some(peer) = peer.filter(|_| planted!(TrustSender)) {
             raise(&mut peer.held, origin, entry.number);
         }
         result
@@ -225,11 +227,14 @@ impl ChatServer {
 
     /// Asks for what others hold and we lack, unless its own server pushes it.
     pub(super) fn plan_pulls(&mut self, now: Time, out: &mut Outbox<Effect>) {
+        if planted!(NoPull) {
+            return;
+        }
         for reference in (0..self.archive.origin_count()).map(OriginRef) {
             let origin = self.archive.origin(reference);
             let held = self.archive.shown(reference) + self.waiting.count(reference);
             let asked = self.pulls.get(&reference);
-            if reference == self.own || asked.is_some_and(|again| *again > now) {
+            if reference == self.own || asked.is_some_and(|asked| asked.again > now) {
                 continue;
             }
             if self.is_pushed(now, &origin) {
@@ -238,8 +243,21 @@ impl ChatServer {
             let Some((conn, theirs)) = self.source_of(reference, held) else { continue };
             let to = theirs.min(held + PULL_ENTRIES);
             self.stats.pulls += 1;
-            self.pulls.insert(reference, now + PULL_AGAIN_US);
-            self.send(conn, &Pull { origin, from: held + 1, to }, out);
+            let wait = if planted!(PullAgain) { 0 } else { PULL_AGAIN_US };
+            self.pulls.insert(reference, Asked { again: now + wait, from: conn, through: to });
+            let from = held + 1 + u64::from(planted!(PullTooLate) && to > held + 1);
+            self.send(conn, &Pull { origin, from, to }, out);
+        }
+    }
+
+    /// An entry came: what was asked for is on its way, or here.
+    pub(super) fn note_pulled(&mut self, origin: OriginRef, number: u64) {
+        let again = self.now + PULL_AGAIN_US;
+        let Some(asked) = self.pulls.get_mut(&origin) else { return };
+        if number < asked.through && !planted!(PullAgain) {
+            asked.again = again;
+        } else {
+            self.pulls.remove(&origin);
         }
     }
 
@@ -255,7 +273,11 @@ impl ChatServer {
 
     /// Who has more of an origin than `held`, drawn at random, and up to where.
     fn source_of(&mut self, reference: OriginRef, held: u64) -> Option<(ConnId, u64)> {
-        let more = |peer: &&(ConnId, &Peer)| peer.1.holds(reference) > held;
+        let own = self.archive.origin(reference).server;
+        let more = |peer: &&(ConnId, &Peer)| {
+            let asked = !planted!(PullFromOrigin) || peer.1.server == own;
+            peer.1.holds(reference) > held && asked
+        };
         let sources = self.linked_peers().filter(|peer| more(&peer)).count() as u64;
         if sources == 0 {
             return None;
@@ -378,7 +400,9 @@ impl ChatServer {
                     .filter(|(_, number)| **number > 0)
                     .all(|(o, number)| shown.shown(OriginRef(o as u32)) >= *number)
             };
-            if let Some((clock, _)) = peer.announced.take_if(|(_, vector)| whole(vector)) {
+            if let Some((clock, _)) =
+                peer.announced.take_if(|(_, vector)| whole(vector) || planted!(FinalTooEarly))
+            {
                 reached.push((id, clock));
             }
         }

@@ -209,7 +209,7 @@ impl ChatServer {
             // The catch-up was made for the rooms of then.
             self.leave_catch_up(id, scope);
         }
-        if following && was_seen.is_ok() {
+        if following && was_seen.is_ok() && !planted!(ShowLeft) {
             out.push(Effect::Hide { conn: id, scope, at: position, mt });
             out.push(Effect::SendAt { conn: id, at: position, bytes });
         } else {

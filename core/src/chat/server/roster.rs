@@ -79,7 +79,11 @@ impl Roster {
 
     /// Whether `session` may have the name of `key` as far as this roster knows.
     pub(super) fn is_free_for(&self, key: &str, session: SessionId) -> bool {
-        self.holder(key).is_none_or(|holder| holder == session)
+        let away = |holder: SessionId| {
+            let record = self.records.get(&holder);
+            planted!(NameOfAway) && record.is_some_and(|r| r.presence == Presence::Away)
+        };
+        self.holder(key).is_none_or(|holder| holder == session || away(holder))
     }
 
     /// Takes a record in. `None` when it says nothing new; else what changed for onlookers.
@@ -130,7 +134,7 @@ impl Roster {
         }
         let earlier = self.names.get(&key).is_some_and(|holder| {
             let other = &self.records[holder];
-            (other.claim, *holder) <= (record.claim, session)
+            (other.claim, *holder) <= (record.claim, session) || planted!(ClaimByArrival)
         });
         if !earlier {
             self.names.insert(key, session);
@@ -140,6 +144,9 @@ impl Roster {
     fn release(&mut self, session: SessionId, name: &str) {
         let Ok(key) = names::user_key(name) else { return };
         if self.names.get(&key) != Some(&session) {
+            return;
+        }
+        if planted!(NameKept) && self.records.get(&session).is_none_or(|r| !r.is_here()) {
             return;
         }
         self.names.remove(&key);

@@ -224,7 +224,7 @@ impl ChatServer {
         let beyond = resumes || reserved;
         let limits = self.limits();
         let limit = if beyond { limits.users_hard_max } else { limits.users_max };
-        if load < limit {
+        if load < limit + u32::from(planted!(AdmitOneMore)) {
             return true;
         }
         let next = (attach.hops < HOPS_MAX).then(|| self.server_with_room(resumes)).flatten();
@@ -232,7 +232,9 @@ impl ChatServer {
             Some((peer, address)) => {
                 let reservation = self.prng.next_u64().max(1);
                 let reserve = Reserve { reservation: Fixed64(reservation) };
-                self.send(peer, &reserve, out);
+                if !planted!(NoReservation) {
+                    self.send(peer, &reserve, out);
+                }
                 self.stats.redirected += 1;
                 if let Some(peer) = self.conns.get_mut(peer).and_then(|conn| conn.peer_mut()) {
                     peer.load += 1;
@@ -480,7 +482,8 @@ impl ChatServer {
             let reference = self.archive.find_origin(&origin);
             let shown = reference.map_or(0, |reference| self.archive.shown(reference));
             if let Some(reference) = reference {
-                raise(&mut here, reference, number.min(shown));
+                let more = u64::from(planted!(ResumeTooFar));
+                raise(&mut here, reference, (number + more).min(shown));
             }
             if shown < number {
                 cut.push((origin, shown));

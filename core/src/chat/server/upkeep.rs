@@ -37,7 +37,7 @@ impl ChatServer {
             self.beat_all(now, out);
         }
         if self.timers.stable <= now {
-            self.timers.stable = now + STABLE_US;
+            self.timers.stable = if planted!(DeadlineStays) { now } else { now + STABLE_US };
             self.tell_stable(out);
         }
         if self.timers.sweep <= now {
@@ -93,6 +93,12 @@ impl ChatServer {
     fn sweep_connections(&mut self, now: Time, out: &mut Outbox<Effect>) {
         let limits = self.limits();
         let silence = limits.beat_us * u64::from(limits.beats_missed_max);
+        let now = if planted!(WallInTimer) {
+            let passed = self.clock.wall(now).saturating_sub(self.config.wall.0);
+            Time(self.started.0.saturating_add(passed))
+        } else {
+            now
+        };
         let overdue = |conn: &Conn| {
             let silent = now.since_us(conn.heard);
             match &conn.phase {

@@ -13,6 +13,8 @@ use crate::cordee::{Cordee, is_linked, report};
 use crate::failure::{Result, broken};
 use crate::process::{loopback, signal};
 use crate::report::line;
+use crate::shapes::{Limit, keep};
+use crate::swarm::Swarm;
 use crate::system::System;
 
 mod party;
@@ -26,6 +28,10 @@ pub(crate) struct Failover {
     /// how many kills (50)
     #[argh(option, default = "50")]
     kills: usize,
+
+    /// how many messages of 1 KiB the archive holds before (0)
+    #[argh(option, default = "0")]
+    archive: u64,
 }
 
 /// Between two messages of the talker.
@@ -39,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs it; whether nothing was lost or doubled.
 pub(crate) fn run(failover: &Failover) -> bool {
-    match kill_all(failover.kills) {
+    match kill_all(failover.kills, failover.archive) {
         Ok(good) => good,
         Err(failure) => {
             line(format_args!("failed: {failure}"));
@@ -48,8 +54,9 @@ pub(crate) fn run(failover: &Failover) -> bool {
     }
 }
 
-fn kill_all(kills: usize) -> Result<bool> {
-    let cluster = Cordee::start(true)?;
+fn kill_all(kills: usize, archive: u64) -> Result<bool> {
+    let mut cluster = Cordee::start(true)?;
+    fill(&mut cluster, archive)?;
     let ports = cluster.ports();
     let address = |at: usize| loopback(ports[at % ports.len()]).to_string();
     let watcher = Party::start("watcher", "talker", &address(0), WATCHER, 0)?;
@@ -96,6 +103,27 @@ fn kill_all(kills: usize) -> Result<bool> {
     gaps_us.sort_unstable();
     print(&gaps_us, faults);
     Ok(faults == Faults::default())
+}
+
+/// Says so many messages of 1 KiB. What a killed server has to give back grows with its archive.
+fn fill(cluster: &mut Cordee, messages: u64) -> Result<()> {
+    if messages == 0 {
+        return Ok(());
+    }
+    let mut swarm = Swarm::new()?;
+    let keeper = swarm.add(cluster.keeper()?, 0)?;
+    keep(&mut swarm, keeper, 1 << 10, 256, Limit::Count(messages))?;
+    let reports: Vec<_> =
+        cluster.ports().iter().map(|port| report(*port)).collect::<Result<_>>()?;
+    for server in reports {
+        line(format_args!(
+            "  {} holds {} messages, {} MB",
+            server.address,
+            server.ma,
+            server.memory_bytes >> 20
+        ));
+    }
+    Ok(())
 }
 
 fn await_moved(watcher: &Party, from: &str) -> Result<()> {

@@ -9,6 +9,7 @@ use cordee_net::client::{ChatClient, ChatConfig, Command, Event, Events, Target}
 
 use crate::cordee::CLUSTER;
 use crate::failure::{Failure, Result, broken};
+use crate::report::line;
 
 /// What must not happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -165,7 +166,7 @@ fn hear(events: Events, other: &str, heard: &Mutex<Heard>) {
         match event {
             Event::Connected { server, .. } => heard.server = server,
             Event::Message(message) if message.from.starts_with(other) => {
-                heard.hear(&message.body, now)
+                heard.hear(&message.from, &message.body, now);
             }
             Event::Sent { .. } => heard.acknowledged += 1,
             // Those without a reference are about connecting.
@@ -176,12 +177,15 @@ fn hear(events: Events, other: &str, heard: &Mutex<Heard>) {
 }
 
 impl Heard {
-    fn hear(&mut self, body: &str, now: Instant) {
+    fn hear(&mut self, from: &str, body: &str, now: Instant) {
         if let Some(last) = self.last.replace(now) {
             self.silence = self.silence.max(now.duration_since(last));
         }
         match body.parse::<u64>() {
             Ok(number) if number >= self.next => {
+                if number > self.next {
+                    line(format_args!("  LOST: {} to {} from {from}", self.next, number - 1));
+                }
                 self.faults.lost += number - self.next;
                 self.next = number + 1;
             }

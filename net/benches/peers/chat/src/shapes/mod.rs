@@ -102,7 +102,7 @@ impl<S: System> Room<S> {
 
 /// Publishes `count` kept messages, `window` of them under way at most. Returns how long each was
 /// under way, in microseconds, when `window` is 1.
-fn keep<S: Speaker>(
+pub(crate) fn keep<S: Speaker>(
     swarm: &mut Swarm<S>,
     keeper: MemberId,
     payload_bytes: usize,
@@ -144,7 +144,7 @@ fn keep<S: Speaker>(
 
 /// When publishing ends.
 #[derive(Clone, Copy, Debug)]
-enum Limit {
+pub(crate) enum Limit {
     Time(Duration),
     Count(u64),
 }

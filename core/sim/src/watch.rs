@@ -1,0 +1,71 @@
+//! What is looked at after every step of a server: limits, places kept, calm.
+
+use cordee_core::Outbox;
+use cordee_core::chat::server::Effect;
+use cordee_core::framing::HEADER_BYTES;
+use cordee_core::wire::Message;
+use cordee_core::wire::chat::{Attached, Intent, Redirect};
+use cordee_core::wire::peer::{Reserve, ServerState};
+
+use crate::rule::holds;
+use crate::world::World;
+
+impl World {
+    /// Looks at what a server is about to tell others.
+    pub(crate) fn watch_effects(&mut self, node: usize, effects: &[Effect], out: &Outbox<Effect>) {
+        let mut reserved = false;
+        for effect in effects {
+            match *effect {
+                Effect::Send { conn, bytes, .. } => {
+                    let bytes = out.bytes(bytes);
+                    let Some(kind) = bytes.get(HEADER_BYTES - 1).copied() else { continue };
+                    if kind == Reserve::KIND {
+                        reserved = true;
+                    } else if kind == Redirect::KIND {
+                        holds!(self.history.tally, Reserved, reserved, "s{node} kept no place");
+                    } else if kind == Attached::KIND {
+                        let attached = Attached::parse(&bytes[HEADER_BYTES..]).expect("valid");
+                        if attached.intent == Intent::New {
+                            self.nodes[node].newcomers.insert(conn);
+                        }
+                    }
+                }
+                Effect::Close { conn, .. } => {
+                    self.nodes[node].newcomers.remove(&conn);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks at a server between two inputs.
+    pub(crate) fn watch(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let Some(machine) = node.machine.as_ref() else { return };
+        let (users, newcomers) = (machine.users() as u32, node.newcomers.len() as u32);
+        let limits = &node.setup.limits;
+        let within = newcomers <= limits.users_max && users <= limits.users_hard_max;
+        holds!(
+            self.history.tally,
+            Limit,
+            within,
+            "s{index} has {users} users, {newcomers} of them newcomers"
+        );
+        if !node.was_active && machine.state() == ServerState::Active {
+            self.nodes[index].was_active = true;
+            self.on_active(index);
+        }
+    }
+
+    /// A server that goes to work without another that works has a cluster of its own for now:
+    /// what it calls final can move when they meet.
+    fn on_active(&mut self, index: usize) {
+        self.note(|| format!("s{index} is active"));
+        let linked = self.nodes[index].machine().map_or(0, |machine| machine.linked());
+        let works = |other: &usize| *other != index && self.nodes[*other].was_active;
+        let others = (0..self.nodes.len()).filter(works);
+        if others.filter(|other| self.nodes[*other].is_up()).count() > linked {
+            self.history.unsettled = Some("two clusters met");
+        }
+    }
+}
