@@ -61,8 +61,11 @@ impl Queues {
     }
 
     pub(super) fn expire(&mut self, now: Time) {
-        while let Some((_, bytes)) = self.closing.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((until, bytes)) = self.closing.front()
+            && *until <= now
+        {
             self.closing_bytes -= bytes;
+            self.closing.pop_front();
         }
     }
 
