@@ -2,148 +2,19 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::Duration;
 
+use common::raw::{Raw, encoded, frame, hello};
+use common::witness::Witnesses;
 use common::{Client, Cluster};
-use cordee_core::framing::{Deframer, frames, put_frame};
-use cordee_core::ids::{SessionId, SessionSecret};
+use cordee_core::ids::SessionId;
 use cordee_core::names::COMMON_ROOM;
-use cordee_core::wire::chat::{Attach, Attached, Failed, Intent, Say};
+use cordee_core::wire::chat::Say;
 use cordee_core::wire::entry::Scope;
-use cordee_core::wire::hello::{Bye, Hello, Magic, Role, Transport};
-use cordee_core::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR};
+use cordee_core::wire::hello::{Hello, Role};
+use cordee_core::wire::{Reason, Seq};
 use serde_json::json;
-
-/// A connection of our own making.
-struct Raw {
-    stream: TcpStream,
-    deframer: Deframer,
-}
-
-impl Raw {
-    fn connect(address: &str) -> Raw {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
-        Raw { stream, deframer: Deframer::new(65_519) }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        // It may have been closed already: the answer says why.
-        let _ = self.stream.write_all(bytes);
-    }
-
-    fn send_message<'a>(&mut self, message: &impl Message<'a>) {
-        let mut bytes = Vec::new();
-        message.put_frame(&mut bytes);
-        self.send(&bytes);
-    }
-
-    /// The next frame of one of these kinds; `None` at the end of the stream.
-    fn next(&mut self, kinds: &[u8]) -> Option<(u8, Vec<u8>)> {
-        loop {
-            let whole = self.deframer.ready().expect("a server sends whole frames").to_vec();
-            if let Some(frame) = frames(&whole).next() {
-                self.deframer.consume(frame.payload.len() + 5);
-                if kinds.contains(&frame.kind) {
-                    return Some((frame.kind, frame.payload.to_vec()));
-                }
-                continue;
-            }
-            let mut buffer = [0; 4_096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) | Err(_) => return None,
-                Ok(count) => self.deframer.extend(&buffer[..count]),
-            }
-        }
-    }
-
-    /// Why the server closes the connection.
-    fn reason(&mut self) -> Reason {
-        let (_, payload) = self.next(&[Bye::KIND]).expect("the server says why");
-        let reason = Bye::parse(&payload).expect("valid").reason;
-        assert!(self.next(&[]).is_none(), "then the connection ends");
-        reason
-    }
-
-    fn attach(&mut self, name: &str) -> SessionId {
-        self.send_message(&hello());
-        let mut secret = [0; 16];
-        secret[..name.len().min(16)].copy_from_slice(&name.as_bytes()[..name.len().min(16)]);
-        self.send_message(&Attach {
-            secret: SessionSecret(secret),
-            process: Fixed64(7),
-            attachment: 1,
-            intent: Intent::New,
-            name,
-            reservation: Fixed64(0),
-            hops: 0,
-            author_number: 0,
-            rooms: Seq::default(),
-            seen: Seq::default(),
-            partial: Seq::default(),
-        });
-        let (_, payload) = self.next(&[Attached::KIND]).expect("attached");
-        Attached::parse(&payload).expect("valid").session
-    }
-
-    fn say(&mut self, number: u64, scope: Scope<'_>, body: &str) {
-        self.send_message(&Say { number, scope, after: Seq::default(), body });
-    }
-
-    /// Why the last message was not taken.
-    fn refusal(&mut self) -> Reason {
-        let (_, payload) = self.next(&[Failed::KIND]).expect("refused");
-        Failed::parse(&payload).expect("valid").reason
-    }
-}
-
-fn hello() -> Hello<'static> {
-    Hello {
-        magic: Magic,
-        major: VERSION_MAJOR,
-        minor: 0,
-        role: Role::Client,
-        transport: Transport::Plain,
-        key_id: Fixed64(0),
-        cluster: "cordee",
-    }
-}
-
-/// Two people who talk meanwhile, and must not notice anything.
-struct Witnesses {
-    ada: Client,
-    bob: Client,
-    said: u32,
-}
-
-impl Witnesses {
-    fn new(cluster: &Cluster) -> Self {
-        let ada = Client::start(&cluster.addresses[..1], "ada");
-        let bob = Client::start(&cluster.addresses[..1], "bob");
-        Witnesses { ada, bob, said: 0 }
-    }
-
-    fn talk(&mut self) {
-        self.said += 1;
-        let text = format!("witness {}", self.said);
-        self.ada.say(&text);
-        self.bob.wait_for_body(&text);
-    }
-
-    fn assert_undisturbed(mut self) {
-        self.talk();
-        for client in [&self.ada, &self.bob] {
-            let disturbed = client.seen.iter().find(|event| event["event"] == "disconnected");
-            assert_eq!(disturbed, None);
-        }
-        let expected: Vec<String> = (1..=self.said).map(|n| format!("witness {n}")).collect();
-        let heard: Vec<String> =
-            self.bob.bodies().into_iter().filter(|body| body.starts_with("witness")).collect();
-        assert_eq!(heard, expected);
-    }
-}
 
 #[test]
 fn whoever_does_not_speak_the_protocol_is_told_so() {
@@ -168,18 +39,6 @@ fn whoever_does_not_speak_the_protocol_is_told_so() {
     witnesses.assert_undisturbed();
 }
 
-fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    put_frame(&mut bytes, kind, |out| out.extend_from_slice(payload));
-    bytes
-}
-
-fn encoded<'a>(message: &impl Message<'a>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    message.put_frame(&mut bytes);
-    bytes
-}
-
 #[test]
 fn random_bytes_at_every_stage_end_only_their_own_connection() {
     let cluster = Cluster::start(&["--servers", "2"]);
@@ -189,8 +48,8 @@ fn random_bytes_at_every_stage_end_only_their_own_connection() {
         let mut raw = Raw::connect(&cluster.addresses[attempt % 2]);
         match attempt % 4 {
             0 => {}
-            1 => raw.send_message(&hello()),
-            2 => raw.send_message(&Hello { role: Role::Peer, ..hello() }),
+            1 => drop(raw.send_message(&hello())),
+            2 => drop(raw.send_message(&Hello { role: Role::Peer, ..hello() })),
             _ => {
                 raw.attach(&format!("mallory{attempt}"));
             }

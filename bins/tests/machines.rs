@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::relay::Relay;
+use std::net::IpAddr;
+
 use common::{Client, Cluster, wait_until, wait_until_equal};
+use cordee_nemesis::Relay;
 
 fn start(host: &str, peers: &[&str], more: &[&str]) -> Cluster {
     let mut args = vec!["-i", host, "--servers", "1"];
@@ -37,9 +39,9 @@ fn a_server_that_comes_late_catches_up() {
 #[test]
 fn what_two_that_are_cut_off_from_each_other_lack_comes_through_the_third() {
     // Whoever dials a server goes through its relay, from an address of its own.
-    let relays = [Relay::start("127.0.0.1"), Relay::start("127.0.0.2"), Relay::start("127.0.0.3")];
-    let addresses: Vec<String> = relays.iter().map(Relay::address).collect();
     let hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+    let relays = hosts.map(|host| Relay::start(host, 0).expect("a free port"));
+    let addresses: Vec<String> = relays.iter().map(Relay::address).collect();
     let clusters: Vec<Cluster> = (0..3)
         .map(|at| {
             let others: Vec<&str> = (0..3)
@@ -47,15 +49,16 @@ fn what_two_that_are_cut_off_from_each_other_lack_comes_through_the_third() {
                 .map(|other| addresses[other].as_str())
                 .collect();
             let cluster = start(hosts[at], &others, &["--advertise", &addresses[at]]);
-            relays[at].lead_to(&cluster.addresses[0]);
+            relays[at].lead_to(cluster.addresses[0].parse().expect("an address"));
             cluster
         })
         .collect();
     let direct: Vec<String> = clusters.iter().map(|cluster| cluster.addresses[0].clone()).collect();
     wait_until_equal(&direct, "cordee");
 
-    relays[0].cut("127.0.0.3");
-    relays[2].cut("127.0.0.1");
+    let [first, _, third] = hosts.map(|host| host.parse::<IpAddr>().expect("an address"));
+    relays[0].cut(third);
+    relays[2].cut(first);
     let mut ada = Client::start(&direct[..1], "ada");
     let mut bob = Client::start(&direct[2..], "bob");
     for number in 0..100 {
@@ -72,8 +75,8 @@ fn what_two_that_are_cut_off_from_each_other_lack_comes_through_the_third() {
     relays[0].heal();
     relays[2].heal();
     wait_until("the link to stand again", || {
-        (relays[0].connections_from("127.0.0.3") + relays[2].connections_from("127.0.0.1") > 0)
-            .then_some(())
+        let links = relays[0].connections_from(third) + relays[2].connections_from(first);
+        (links > 0).then_some(())
     });
     ada.say("healed");
     bob.wait_for_body("healed");

@@ -341,8 +341,8 @@ pub fn memory_bytes_max(limits: &Limits) -> u64 {
     let users = count(limits.users_hard_max, rooms + attaching.max(attached));
 
     // What was read is not held against peers. Our reference for each of theirs, and what they
-    // hold, held, announced and were told.
-    let links = count(limits.members_max, 6 * vector + 2 * u64::from(limits.frame_bytes_max));
+    // hold, held, announced, were told and asked.
+    let links = count(limits.members_max, 7 * vector + 2 * u64::from(limits.frame_bytes_max));
     // A member, its address, and two addresses that lead to it.
     let members = count(limits.members_max, 3 * (NODE_BYTES + ADDRESS_BYTES_MAX as u64));
     // In the roster, with the name as it is written and as it is compared.
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn the_most_memory_is_what_the_limits_say() {
-        assert_eq!(memory_bytes_max(&Limits::default()), 4_038_665_432);
+        assert_eq!(memory_bytes_max(&Limits::default()), 4_039_451_864);
     }
 
     #[test]

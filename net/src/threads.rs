@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::io;
-use std::thread::{Builder, JoinHandle};
+
+use crate::sync::thread::{Builder, JoinHandle};
 
 /// A thread that could not be made, or died.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ impl Thread {
         stack_bytes: usize,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<Thread, ThreadFailure> {
-        #[cfg(test)]
+        #[cfg(all(test, not(feature = "loom")))]
         let run = running::counted(run);
         match Builder::new().name(name.clone()).stack_size(stack_bytes).spawn(run) {
             Ok(handle) => Ok(Thread { name, handle }),
@@ -68,12 +69,12 @@ fn message(payload: &(dyn Any + Send)) -> String {
 pub(crate) const STACK_BYTES: usize = 1 << 20;
 
 /// How many threads have begun and not ended. One that was joined has.
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 pub(crate) fn running() -> usize {
     running::count()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod running {
     use std::sync::atomic::{AtomicUsize, Ordering};
 

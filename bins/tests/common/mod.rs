@@ -13,8 +13,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
-pub mod relay;
+pub mod raw;
 pub mod terminal;
+pub mod witness;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -480,6 +480,10 @@ impl Client {
         if self.asleep && matches!(self.state, State::Attaching | State::Attached) {
             self.next_ping = now + PING_US;
             self.heard = now;
+            // Whoever sleeps amid a change of servers goes on with it when it wakes.
+            if let State::Waiting(at) | State::Connecting(at) = &mut self.state {
+                *at = (*at).max(self.next_ping);
+            }
             return;
         }
         match self.state {

@@ -14,6 +14,7 @@ mod client;
 mod draw;
 mod drive;
 mod faults;
+pub mod fuzz;
 mod history;
 mod judge;
 mod node;

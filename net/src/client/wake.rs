@@ -2,10 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::event::Event;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Events that happened together.
 #[derive(Debug)]
@@ -85,9 +85,10 @@ impl Shared {
         if self.untaken.load(Ordering::Acquire) <= UNTAKEN_BYTES_MAX {
             return false;
         }
-        self.starved.store(true, Ordering::Release);
-        // They may have been taken just before that was said.
-        self.untaken.load(Ordering::Acquire) > UNTAKEN_BYTES_MAX
+        self.starved.swap(true, Ordering::AcqRel);
+        // They may have been taken just before that was said. A plain load could still miss it,
+        // while whoever took them missed what was said: both must see the last value.
+        self.untaken.fetch_add(0, Ordering::AcqRel) > UNTAKEN_BYTES_MAX
     }
 }
 
@@ -106,3 +107,46 @@ impl Waker {
 
 /// Bytes of events that may wait to be taken before no more is read.
 const UNTAKEN_BYTES_MAX: usize = 16 << 20;
+
+/// Every interleaving that loom finds: see "Threads" in `docs/testing.md`.
+#[cfg(all(test, feature = "loom"))]
+mod interleavings {
+    use super::*;
+    use crate::sync::thread;
+
+    #[test]
+    fn whoever_is_behind_is_woken_once_events_were_taken() {
+        loom::model(|| {
+            let (shared, waker) = Shared::new().expect("descriptors");
+            shared.told(UNTAKEN_BYTES_MAX + 1);
+            let there = Arc::clone(&shared);
+            let taker = thread::spawn(move || there.took(2));
+            let behind = shared.is_behind();
+            taker.join().expect("it ends");
+            let mut byte = [0];
+            let woken = waker.stream().read(&mut byte).is_ok_and(|count| count == 1);
+            assert!(woken || !behind, "the hub would wait for what has happened");
+        });
+    }
+
+    #[test]
+    fn whatever_is_wanted_before_a_wake_is_seen_after_it() {
+        loom::model(|| {
+            let (shared, waker) = Shared::new().expect("descriptors");
+            let there = Arc::clone(&shared);
+            let first = thread::spawn(move || there.wake());
+            let there = Arc::clone(&shared);
+            let second = thread::spawn(move || there.stop());
+            while !shared.is_stopped() {
+                let mut byte = [0];
+                if waker.stream().read(&mut byte).is_ok() {
+                    waker.reset(&shared);
+                } else {
+                    thread::yield_now();
+                }
+            }
+            first.join().expect("it ends");
+            second.join().expect("it ends");
+        });
+    }
+}

@@ -11,12 +11,12 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cordee_core::ids::ConnId;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use socket2::Socket;
 
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, lock};
 
 /// See the module's documentation.

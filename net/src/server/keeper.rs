@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cordee_core::chat::server::DialId;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::inbox::{Event, Inbox};
 use crate::address::resolve;
 use crate::log::Log;
 use crate::socket::connect;
 use crate::sync::Arc;
+use crate::sync::channel::{Receiver, Sender, unbounded};
 use crate::threads::{STACK_BYTES, Thread, ThreadFailure};
 
 /// What the keeper is asked to do.

@@ -47,13 +47,15 @@ mod error;
 mod hub;
 mod inbox;
 mod intake;
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 mod keeper;
 mod node;
 mod polled;
 mod pump;
 mod reader;
 mod storage;
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
 pub use config::{DRAIN, OnCrash, ServerConfig};

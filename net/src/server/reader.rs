@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use cordee_core::chat::server::begun_bytes;
 use cordee_core::ids::ConnId;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::Socket;
@@ -26,13 +26,13 @@ use socket2::Socket;
 use super::credit::{Credit, Holder, conn_of};
 use super::inbox::{Batch, End, Inbox};
 use super::intake::Intake;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, Wake, lock};
 
 /// From the hub to one reader: connections, and the word to end.
 #[derive(Debug)]
 pub(crate) struct Desk {
     epoll: Arc<OwnedFd>,
-    wake: OwnedFd,
+    wake: Wake,
     state: Mutex<State>,
 }
 
@@ -56,7 +56,7 @@ struct Source {
 impl Desk {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wake = Wake::new()?;
         let flags = EventFlags::IN | EventFlags::ET;
         epoll::add(&*epoll, &wake, EventData::new_u64(WAKE), flags)?;
         Ok(Desk { epoll, wake, state: Mutex::new(State::default()) })
@@ -90,7 +90,7 @@ impl Desk {
     /// Ends the reader once every connection has ended, or the pumps' time for that is over.
     pub(crate) fn halt(&self) {
         lock(&self.state).halted = true;
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.wake.wake();
     }
 }
 

@@ -66,6 +66,14 @@ impl ChatClient {
             Welcome::KIND if link.phase == Phase::Greeting => {
                 self.on_welcome(now, role, &Welcome::parse(bytes)?, out);
             }
+            Welcome::KIND if link.phase > Phase::Greeting => {
+                // Its cluster met one that was founded before, and is that one from now on.
+                let cluster = Some(Welcome::parse(bytes)?.cluster_id);
+                link.cluster = cluster;
+                if link.phase == Phase::Attached {
+                    self.me.cluster = cluster;
+                }
+            }
             Bye::KIND => self.on_bye(now, role, &Bye::parse(bytes)?, out),
             Ping::KIND => {
                 let Ping { nonce } = Ping::parse(bytes)?;

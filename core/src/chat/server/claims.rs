@@ -13,6 +13,9 @@ use crate::wire::peer::{Claim, Vote};
 
 /// For how long a name that was granted to a claim of another server is kept for it.
 const GRANT_US: u64 = 5 * SECOND_US;
+/// For how long votes are waited for. Whoever is linked answers at once, and whatever two names come
+/// to that were given away without being asked for, a partition can bring about, too.
+const VOTE_US: u64 = 2 * SECOND_US;
 /// Grants that are remembered at once.
 const GRANTS_MAX: usize = 4_096;
 
@@ -35,6 +38,8 @@ struct Pending {
     clock: Clock,
     purpose: Purpose,
     voters: BTreeSet<ServerId>,
+    /// Until when votes are waited for.
+    until: Time,
 }
 
 /// Claims under way, ours and those that we granted.
@@ -59,7 +64,7 @@ impl Claims {
         }
     }
 
-    pub(super) fn expire(&mut self, now: Time) {
+    fn expire(&mut self, now: Time) {
         self.granted.retain(|_, (_, _, until)| *until > now);
     }
 
@@ -106,7 +111,8 @@ impl ChatServer {
         let claim = Claim { claim: id, session, name, clock };
         self.for_each_link(|server, peer| server.send(peer, &claim, out));
         let name = name.to_string();
-        let pending = Pending { conn, session, key, name, clock, purpose, voters };
+        let until = now + VOTE_US;
+        let pending = Pending { conn, session, key, name, clock, purpose, voters, until };
         self.claims.pending.insert(id, pending);
     }
 
@@ -143,6 +149,16 @@ impl ChatServer {
             self.decide(now, vote.claim, Err(Reason::NameTaken), out);
         } else if pending.voters.is_empty() {
             self.decide_granted(now, vote.claim, out);
+        }
+    }
+
+    /// Whoever has not voted by now is not waited for any more.
+    pub(super) fn decide_overdue(&mut self, now: Time, out: &mut Outbox<Effect>) {
+        self.claims.expire(now);
+        let pending = self.claims.pending.iter();
+        let overdue = pending.filter(|(_, pending)| pending.until <= now).map(|(id, _)| *id);
+        for id in overdue.collect::<alloc::vec::Vec<u64>>() {
+            self.decide_granted(now, id, out);
         }
     }
 

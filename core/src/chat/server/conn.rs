@@ -185,6 +185,8 @@ pub(super) struct Peer {
     pub(super) held_at_link: Vec<u64>,
     /// Sending our own log up to where the live log begins: next number, last number, position.
     pub(super) push: Option<Push>,
+    /// Up to where the peer was asked for entries, by our references.
+    pub(super) asked: Vec<u64>,
     /// What the peer asked for: origin, next number, last number.
     pub(super) pulls: VecDeque<(OriginRef, u64, u64)>,
     pub(super) load: u32,
@@ -295,6 +297,7 @@ impl Peer {
             told: Vec::new(),
             held_at_link: Vec::new(),
             push: None,
+            asked: Vec::new(),
             pulls: VecDeque::new(),
             load: 0,
             limit: 0,

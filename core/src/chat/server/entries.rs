@@ -31,6 +31,8 @@ impl ChatServer {
         if let Some(reason) = if known { None } else { self.refusal(conn, author, say) } {
             let failed = Failed { request: say.number, say: true, reason, detail: "" };
             self.send(conn, &failed, out);
+            // Who provokes answers and does not read them is not read either.
+            self.pause_if_behind(conn, out);
             return Ok(());
         }
         let row = if known {

@@ -94,7 +94,7 @@ impl ChatServer {
         if self.clock.is_absurd(now, floor.clock) {
             return Err(Reason::ClockAhead);
         }
-        let origin = self.define_origin(floor.origin, out).ok_or(Reason::Flood)?;
+        let Some(origin) = self.define_heard(floor.origin, out)? else { return Ok(()) };
         if origin == self.own && floor.number > self.archive.shown(origin) {
             // Nobody can have trimmed what was never written.
             return Err(Reason::BadFrame);

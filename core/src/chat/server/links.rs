@@ -297,6 +297,7 @@ impl ChatServer {
         if self.state != ServerState::Joining {
             self.remember_key(ours.key.0);
         }
+        self.welcome_clients_again(out);
         let links: Vec<ConnId> = self.links.values().copied().collect();
         for link in links {
             if let Some(origin) = self.conns.get(link).and_then(Conn::peer).map(|p| p.origin) {
@@ -317,9 +318,7 @@ impl ChatServer {
     }
 
     fn know_member(&mut self, now: Time, hello: &PeerHello<'_>) {
-        if self.members.get(hello.server).is_none()
-            && !self.members.add(hello.server, hello.address, now)
-        {
+        if !self.members.meet(hello.server, hello.address, now) {
             return;
         }
         if let Some(member) = self.members.get_mut(hello.server) {
@@ -382,7 +381,11 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
         for (origin, number, _) in vector.held {
-            let origin = self.define_origin(origin, out).ok_or(Reason::Flood)?;
+            if origin == self.origin && number > self.archive.shown(self.own) {
+                // Nobody can hold what was never written.
+                return Err(Reason::BadFrame);
+            }
+            let Some(origin) = self.define_heard(origin, out)? else { continue };
             if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
                 raise(&mut peer.held, origin, number);
             }
@@ -457,7 +460,7 @@ impl ChatServer {
     ) {
         let mut changed = false;
         for record in members {
-            if record.server == self.id {
+            if record.server == self.id || record.version > roster::VERSION_MAX {
                 continue;
             }
             if self.members.add(record.server, record.address, now) {

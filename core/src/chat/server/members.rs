@@ -28,6 +28,8 @@ pub(super) struct Member {
     pub(super) version: u64,
     /// When it was last heard, by us or by one that we hear.
     pub(super) heard: Time,
+    /// Whether it ever introduced itself here, rather than being heard of.
+    pub(super) met: bool,
     /// Rows in its archive, as it last said.
     pub(super) ma: u64,
     /// Up to this clock we hold whatever it held.
@@ -120,11 +122,28 @@ impl Members {
                 state: MemberState::Lost,
                 version: 0,
                 heard: now,
+                met: false,
                 ma: 0,
                 final_clock: Clock(0),
             },
         );
         true
+    }
+
+    /// A member introduces itself: where there is no place, one that was only ever heard of goes.
+    pub(super) fn meet(&mut self, server: ServerId, address: &str, now: Time) -> bool {
+        if self.members.len() >= self.members_max && !self.members.contains_key(&server) {
+            let unmet = self.members.iter().find(|(_, member)| !member.met);
+            if let Some(unmet) = unmet.map(|(unmet, _)| *unmet) {
+                self.members.remove(&unmet);
+                self.targets.retain(|target| target.server != Some(unmet));
+            }
+        }
+        self.add(server, address, now);
+        if let Some(member) = self.members.get_mut(&server) {
+            member.met = true;
+        }
+        self.members.contains_key(&server)
     }
 
     /// Looks for a member at `address` from now on.

@@ -93,6 +93,8 @@ pub struct ChatServer {
     clock: HybridClock,
     state: ServerState,
     started: Time,
+    /// How many entries came, and when the last did.
+    join_progress: (u64, Time),
     archive: Archive,
     waiting: Waiting,
     conns: Slab<Conn>,
@@ -286,6 +288,7 @@ impl ChatServer {
             clock: HybridClock::new(now, config.wall, limits),
             state: ServerState::Joining,
             started: now,
+            join_progress: (0, now),
             archive,
             waiting: Waiting::new(limits.waiting_bytes_max),
             conns: Slab::new(),

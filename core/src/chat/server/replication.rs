@@ -36,6 +36,13 @@ impl ChatServer {
         let refs = &peer.refs;
         let ours = |theirs: OriginRef| refs.get(theirs.0 as usize).copied().flatten();
         let Some(origin) = ours(entry.origin) else { return Err(Reason::BadFrame) };
+        // A server sends what it wrote itself. Of others, only what it was asked for: their own
+        // entries would have two meanings if anybody could write them.
+        if self.archive.origin(origin).server != peer.server
+            && entry.number > at(&peer.asked, origin)
+        {
+            return Err(Reason::Unexpected);
+        }
         if self.archive.origin(origin).server == self.id {
             // Our own, back from a peer: what an earlier start of this server wrote. What this
             // start wrote nobody else can have first.
@@ -77,13 +84,13 @@ impl ChatServer {
         if def.reference.0 >= self.limits().origins_max {
             return Err(Reason::BadFrame);
         }
-        let ours = self.define_origin(def.origin, out).ok_or(Reason::Flood)?;
+        let ours = self.define_heard(def.origin, out)?;
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
         let index = def.reference.0 as usize;
         if peer.refs.len() <= index {
             peer.refs.resize(index + 1, None);
         }
-        peer.refs[index] = Some(ours);
+        peer.refs[index] = ours;
         if def.origin.server == peer.server && def.origin > peer.origin {
             peer.origin = def.origin;
             if let Some(member) = self.members.get_mut(def.origin.server) {
@@ -99,8 +106,10 @@ impl ChatServer {
         let shown_own = self.archive.shown(own);
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
         for (theirs, number) in have.held {
-            let ours = peer.refs.get(theirs.0 as usize).copied().flatten();
-            let ours = ours.ok_or(Reason::BadFrame)?;
+            // One that was not taken in is passed over.
+            let Some(ours) = *peer.refs.get(theirs.0 as usize).ok_or(Reason::BadFrame)? else {
+                continue;
+            };
             if ours == own && number > shown_own {
                 // Nobody can hold what was never written.
                 return Err(Reason::BadFrame);
@@ -247,6 +256,9 @@ impl ChatServer {
             self.pulls.insert(reference, Asked { again: now + wait, from: conn, through: to });
             let from = held + 1 + u64::from(planted!(PullTooLate) && to > held + 1);
             self.send(conn, &Pull { origin, from, to }, out);
+            if let Some(peer) = self.conns.get_mut(conn).and_then(Conn::peer_mut) {
+                raise(&mut peer.asked, reference, to);
+            }
         }
     }
 

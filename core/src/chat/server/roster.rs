@@ -51,6 +51,9 @@ pub(super) enum Change {
     LeftRoom { room: String },
 }
 
+/// Versions up to this are believed: whoever changes a record can still raise it.
+pub(super) const VERSION_MAX: u64 = 1 << 60;
+
 /// All sessions that are known, and who holds which name.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
@@ -230,6 +233,9 @@ pub(super) fn with_wire<R>(
 /// A record as it came from a peer; `None` when its names are not valid.
 pub(super) fn from_wire(session: &Session<'_>, rooms_max: usize, now: Time) -> Option<Record> {
     names::user_key(session.name).ok()?;
+    if session.version > VERSION_MAX {
+        return None;
+    }
     let mut rooms = Vec::new();
     for room in session.rooms.iter().take(rooms_max + 1) {
         rooms.push(names::room(room).ok()?);

@@ -28,6 +28,8 @@ use crate::wire::hello::{Bye, Hello, Ping, Pong, Role, Transport, Welcome};
 use crate::wire::peer::{Presence, Reserve, ServerState};
 use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
+/// Of all places for origins, one in so many is for those of one server that have no entries here.
+const EMPTY_ORIGINS_SHARE: usize = 8;
 /// How many redirects a newcomer may have behind it before it is told that all are full.
 const HOPS_MAX: u8 = 4;
 /// How long a client may take to hand back what it has, in all.
@@ -56,17 +58,7 @@ impl ChatServer {
         if hello.cluster != self.config.cluster {
             return Err(Reason::WrongCluster);
         }
-        let address = self.config.advertise.clone();
-        let welcome = Welcome {
-            minor: VERSION_MINOR,
-            server: self.id,
-            origin: self.origin,
-            cluster_id: self.cluster.id,
-            address: &address,
-            body_bytes_max: self.limits().body_bytes_max,
-            ping_ms: (self.limits().ping_us / 1_000) as u32,
-        };
-        self.send(id, &welcome, out);
+        self.welcome(id, out);
         let phase = match hello.role {
             Role::Client => Phase::Client(Box::new(Client::Idle)),
             Role::Peer => Phase::Peer(Box::new(Peer::new(None))),
@@ -83,6 +75,29 @@ impl ChatServer {
             Role::Peer | Role::Observer => {}
         }
         Ok(())
+    }
+
+    fn welcome(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
+        let address = self.config.advertise.clone();
+        let welcome = Welcome {
+            minor: VERSION_MINOR,
+            server: self.id,
+            origin: self.origin,
+            cluster_id: self.cluster.id,
+            address: &address,
+            body_bytes_max: self.limits().body_bytes_max,
+            ping_ms: (self.limits().ping_us / 1_000) as u32,
+        };
+        self.send(id, &welcome, out);
+    }
+
+    /// The cluster is another than clients were told: it met one that was founded before. Who
+    /// would not know that, would take the others' servers for strangers and begin anew there.
+    pub(super) fn welcome_clients_again(&mut self, out: &mut Outbox<Effect>) {
+        let clients = self.conns.iter().filter(|(_, conn)| matches!(conn.phase, Phase::Client(_)));
+        for id in clients.map(|(id, _)| id).collect::<Vec<ConnId>>() {
+            self.welcome(id, out);
+        }
     }
 
     pub(super) fn on_client_frame(
@@ -176,6 +191,9 @@ impl ChatServer {
         }
         rooms.sort_unstable();
         rooms.dedup();
+        if rooms.len() > rooms_max {
+            return Err(Reason::TooManyRooms);
+        }
         let reset = attach.intent == Intent::Reset;
         let mut seen: Vec<(Origin, u64)> =
             if reset { Vec::new() } else { attach.seen.iter().collect() };
@@ -395,6 +413,9 @@ impl ChatServer {
         let known = self.roster.get(request.session);
         let above = known.map_or(0, |known| known.attachment.saturating_add(1));
         let attachment = request.attachment.max(above);
+        // A count at its end cannot rise: the new standing must stand above the old all the same.
+        let same = known.filter(|known| known.attachment == attachment);
+        let version = same.map_or(0, |known| known.version + 1);
         self.stats.resumed += u64::from(known.is_some_and(Record::is_here));
         for room in &request.rooms {
             let made = self.clock.wall(now);
@@ -406,7 +427,7 @@ impl ChatServer {
             name: request.name.clone(),
             claim: request.claim,
             attachment,
-            version: 0,
+            version,
             home: self.id,
             presence: Presence::Online,
             rooms: rooms.clone(),
@@ -598,6 +619,34 @@ impl ChatServer {
         });
         self.queue(id, bytes.len());
         out.push(Effect::Send { conn: id, bytes, notify: false });
+    }
+
+    /// Our reference for an origin that a peer speaks of. `None` for one that is not taken in:
+    /// places are for those of members, and not all of them for origins of one server of which
+    /// nothing ever came here.
+    pub(super) fn define_heard(
+        &mut self,
+        origin: Origin,
+        out: &mut Outbox<Effect>,
+    ) -> Result<Option<OriginRef>, Reason> {
+        if let Some(known) = self.archive.find_origin(&origin) {
+            return Ok(Some(known));
+        }
+        let member = self.members.get(origin.server);
+        if member.is_none() && origin.server != self.id {
+            return Ok(None);
+        }
+        // Whoever joins learns of all there ever were before the first of their entries comes.
+        let may_be_many = self.state == ServerState::Joining
+            || member.is_some_and(|member| member.origin == origin);
+        let is_empty = |(reference, other): &(OriginRef, Origin)| {
+            other.server == origin.server && self.archive.shown(*reference) == 0
+        };
+        let empty = || self.archive.origins().filter(is_empty).count();
+        if !may_be_many && empty() >= self.limits().origins_max as usize / EMPTY_ORIGINS_SHARE {
+            return Ok(None);
+        }
+        self.define_origin(origin, out).map(Some).ok_or(Reason::Flood)
     }
 
     /// Our reference for an origin; told to everyone when it is new.

@@ -18,6 +18,9 @@ use crate::wire::peer::{MemberRecord, Members, ServerState};
 const SWEEP_US: u64 = 50 * MILLI_US;
 /// How often clients are told what is stable.
 const STABLE_US: u64 = SECOND_US;
+/// For how long a server that joins waits for the next entry of those that its peers had. What one
+/// peer does not send is asked for again, and of others, well within that.
+const JOIN_STALL_US: u64 = 5 * SECOND_US;
 /// How long a server that stops waits until the others have its log.
 const DRAIN_US: u64 = SECOND_US;
 
@@ -74,9 +77,13 @@ impl ChatServer {
         self.dial_members(now, out);
         self.go_on_attaching_all(now, out);
         self.depart_overdue(now, out);
-        self.claims.expire(now);
+        self.decide_overdue(now, out);
         self.queues.expire(now);
         self.reservations.retain(|_, until| *until > now);
+        let came = self.stats.shown + self.stats.waited;
+        if self.join_progress.0 != came {
+            self.join_progress = (came, now);
+        }
         if self.state == ServerState::Joining && self.is_in_step(now) {
             self.state = ServerState::Active;
             self.beat_all(now, out);
@@ -153,6 +160,10 @@ impl ChatServer {
         });
         if !waited && (introducing || !self.members.all_tried()) {
             return false;
+        }
+        // What was claimed and does not come, is not waited for: it comes later, or it was a lie.
+        if waited && now.since_us(self.join_progress.1) >= JOIN_STALL_US {
+            return true;
         }
         self.linked_peers().all(|(_, peer)| {
             let mut held = peer.held_at_link.iter().enumerate().filter(|(_, number)| **number > 0);

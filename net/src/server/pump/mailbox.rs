@@ -2,14 +2,13 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use cordee_core::ids::{ConnId, Position, ScopeRef};
 use cordee_core::log::Chunk;
-use rustix::event::{EventfdFlags, eventfd};
 use socket2::Socket;
 
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, Wake, lock};
 
 /// What the hub wants of a pump. Ranges are of the [`Orders`]' bytes.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ pub(crate) enum Halt {
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     /// Written to when the pump sleeps; it waits for readiness of this among its sockets.
-    wake: OwnedFd,
+    wake: Wake,
 }
 
 #[derive(Debug, Default)]
@@ -103,8 +102,7 @@ struct State {
 
 impl Mailbox {
     pub(crate) fn new() -> io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Mailbox { state: Mutex::new(State::default()), wake })
+        Ok(Mailbox { state: Mutex::new(State::default()), wake: Wake::new()? })
     }
 
     /// Hands the orders over and leaves empty ones in their place.
@@ -143,9 +141,14 @@ impl Mailbox {
 
     fn wake_if(&self, sleeping: bool) {
         if sleeping {
-            // The counter cannot overflow: nothing that writes 1 lives for 2⁶⁴ writes.
-            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+            self.wake.wake();
         }
+    }
+
+    /// Stands for the pump's sleep.
+    #[cfg(all(test, feature = "loom"))]
+    pub(crate) fn sleep(&self) {
+        self.wake.wait_for();
     }
 }
 

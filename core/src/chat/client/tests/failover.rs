@@ -458,3 +458,28 @@ fn servers_that_die_one_after_the_other_are_left_one_after_the_other() {
     let link = rig.open(C);
     assert!(rig.take_sent(link)[0].contains("Resume"));
 }
+
+#[test]
+fn a_cluster_that_turns_out_to_be_another_s_is_told_of_and_nothing_is_received_anew() {
+    // The standby was opened while its server, just started, knew of no other yet.
+    let (mut rig, link) = Rig::attached();
+    let (standby, dialled) = rig.dialled.last().expect("a standby is asked for").clone();
+    rig.input(Input::Opened { link: standby });
+    rig.take_sent(standby);
+    rig.feed(standby, &Welcome { cluster_id: Tag([2; 16]), ..welcome(&dialled) });
+    rig.feed(standby, &welcome(&dialled));
+    rig.feed(link, &entry(1, 1, "hello"));
+    rig.caught_up(link);
+    rig.end(link);
+    let sent = rig.take_sent(standby);
+    assert_eq!(sent, ["attach ada #12 Resume own 0 in #all seen [5000:1]"]);
+    // And so is one that is attached.
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.feed(link, &entry(1, 1, "hello"));
+    rig.caught_up(link);
+    rig.feed(link, &Welcome { cluster_id: Tag([2; 16]), ..welcome(A) });
+    rig.feed(standby, &Welcome { cluster_id: Tag([2; 16]), ..welcome(B) });
+    rig.end(link);
+    let sent = rig.take_sent(standby);
+    assert_eq!(sent, ["attach ada #12 Resume own 0 in #all seen [5000:1]"]);
+}

@@ -8,16 +8,19 @@ use super::super::{ChatServer, Config, Effect, Input, Source};
 use crate::Limits;
 use crate::framing::frames;
 use crate::hash::ClusterKey;
-use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId, SessionSecret, Tag};
+use crate::ids::{
+    AuthorId, Clock, ConnId, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag,
+};
 use crate::machine::Machine;
 use crate::outbox::Outbox;
 use crate::time::{SECOND_US, Time, Wall};
 use crate::wire::chat::{
-    AskHistory, AskServer, Attach, Attached, CaughtUp, Failed, Intent, Page, Partial, Say, Want,
+    AskHistory, AskServer, Attach, Attached, CaughtUp, Failed, Intent, Page, Partial, Return,
+    Returned, Say, UserList, Want,
 };
-use crate::wire::entry::{OriginDef, Scope};
-use crate::wire::hello::{Bye, Hello, Magic, Role, Transport};
-use crate::wire::peer::{PeerHello, Pull, ServerState};
+use crate::wire::entry::{OriginDef, Portable, Scope};
+use crate::wire::hello::{Bye, Hello, Magic, Ping, Role, Transport, Welcome};
+use crate::wire::peer::{Linked, PeerHello, Presence, Pull, ServerState, Session};
 use crate::wire::{Fixed64, Message, Reason, Seq, VECTOR_PAIRS_MAX, WireError};
 
 /// A server that is alone and serves, and what it sent.
@@ -31,6 +34,8 @@ pub(super) struct Lone {
     pub(super) discarded: Vec<ConnId>,
     /// Every effect with the bytes that it is about.
     pub(super) all: Vec<(Effect, Vec<u8>)>,
+    /// Connections that are not read.
+    pub(super) paused: Vec<ConnId>,
 }
 
 impl Lone {
@@ -60,6 +65,7 @@ impl Lone {
             closed: Vec::new(),
             discarded: Vec::new(),
             all: Vec::new(),
+            paused: Vec::new(),
         };
         for _ in 0..3 {
             lone.now = lone.now + SECOND_US;
@@ -70,7 +76,7 @@ impl Lone {
     }
 
     pub(super) fn drain(&mut self) {
-        let Lone { out, sent, closed, discarded, all, .. } = self;
+        let Lone { out, sent, closed, discarded, paused, all, .. } = self;
         out.drain(|effect, arena| {
             if all.len() < 1_000 {
                 all.push((effect, arena.to_vec()));
@@ -82,6 +88,8 @@ impl Lone {
                 }
                 Effect::Close { conn, reason } => closed.push((conn, reason)),
                 Effect::Discard { conn } => discarded.push(conn),
+                Effect::Pause { conn } => paused.push(conn),
+                Effect::Unpause { conn } => paused.retain(|paused| *paused != conn),
                 _ => {}
             }
         });
@@ -292,6 +300,53 @@ fn who_asks_and_does_not_read_gets_no_more_than_its_queue_holds() {
 }
 
 #[test]
+fn refusals_that_nobody_reads_stop_at_a_full_queue() {
+    let mut lone = Lone::new();
+    let conn = lone.attach();
+    let queue = Limits::default().queue_bytes_max as usize;
+    let say = Say { number: 9, scope: Scope::Room("#all"), after: Seq::default(), body: "x" };
+    let mut bytes = 0;
+    while !lone.paused.contains(&conn) {
+        assert!(bytes < queue + 1_000, "{bytes} bytes are queued");
+        lone.tell(conn, &say);
+        bytes += lone.sent.drain(..).map(|(_, _, payload)| payload.len() + 5).sum::<usize>();
+    }
+    // The first answers, to its attachment, were not counted.
+    lone.input(Input::Drained { conn, bytes: u32::MAX });
+    assert!(!lone.paused.contains(&conn), "who reads again is read again");
+}
+
+#[test]
+fn who_is_not_attached_and_reads_again_is_read_again() {
+    let mut lone = Lone::new();
+    for role in [Role::Observer, Role::Client] {
+        let conn = lone.greet(role);
+        let bytes = |lone: &Lone| -> usize {
+            let bytes = lone.sent.iter().filter(|sent| sent.0 == conn);
+            bytes.map(|(_, _, payload)| payload.len() + 5).sum()
+        };
+        let queue = Limits::default().queue_bytes_max as usize;
+        while bytes(&lone) < queue {
+            let before = lone.sent.len();
+            for _ in 0..500 {
+                lone.tell(conn, &Ping { nonce: u64::MAX });
+            }
+            assert_eq!(lone.sent.len(), before + 500);
+            // So seldom that it is not paused for their number.
+            lone.now = lone.now + SECOND_US;
+            lone.server.handle_timeout(lone.now, &mut lone.out);
+            lone.drain();
+            lone.sent.retain(|sent| sent.0 == conn);
+        }
+        lone.tell(conn, &Ping { nonce: 1 });
+        assert!(lone.paused.contains(&conn), "{role:?}: its queue is full");
+        let bytes = bytes(&lone) as u32;
+        lone.input(Input::Drained { conn, bytes });
+        assert!(!lone.paused.contains(&conn), "{role:?}: its queue is empty");
+    }
+}
+
+#[test]
 fn a_peer_at_the_ends_of_its_ranges_is_borne() {
     let mut lone = Lone::new();
     let conn = lone.greet(Role::Peer);
@@ -314,4 +369,147 @@ fn a_peer_at_the_ends_of_its_ranges_is_borne() {
     lone.tell(conn, &Pull { origin: lone.server.origin(), from: u64::MAX, to: u64::MAX });
     lone.tell(conn, &OriginDef { reference: OriginRef(u32::MAX), origin });
     assert_eq!(lone.reason(conn), Some(Reason::BadFrame));
+}
+
+#[test]
+fn what_one_hands_back_before_another_does_leaves_room_for_what_only_that_one_saw() {
+    let mut lone = Lone::new();
+    let origin = Origin { server: ServerId(9), incarnation: 1, nonce: 3 };
+    let secret = |n: u8| SessionSecret([n; 16]);
+    let session = |n: u8| crate::hash::session_id("cordee", &secret(n));
+    let author = AuthorId { session: session(1), process: 1 };
+    let back = |lone: &mut Lone, conn, number: u64, scope| {
+        let entry = Portable {
+            origin,
+            number,
+            clock: Clock(1_767_225_600_000_000 + number),
+            author,
+            author_number: number,
+            name: "ada",
+            scope,
+            after: Seq::default(),
+            body: "hello",
+        };
+        let mut bytes = Vec::new();
+        crate::wire::Field::put(&entry, &mut bytes);
+        let tag = crate::hash::entry_tag(&ClusterKey([7; 32]), &bytes);
+        lone.tell(conn, &Return { entry, tag });
+    };
+    let talk = Scope::talk(session(1), session(2), "bob");
+    let seen = [(origin, 2)];
+    let attach = |n: u8, name| Attach {
+        secret: secret(n),
+        intent: Intent::Resume,
+        name,
+        seen: Seq::new(&seen),
+        ..attach()
+    };
+    // Cyd saw the second message only, ada both.
+    let cyd = lone.greet(Role::Client);
+    lone.tell(cyd, &attach(3, "cyd"));
+    assert_eq!(lone.count(cyd, Want::KIND), 1);
+    back(&mut lone, cyd, 2, Scope::Room("#all"));
+    lone.tell(cyd, &Returned { count: 1 });
+    let ada = lone.greet(Role::Client);
+    lone.tell(ada, &attach(1, "ada"));
+    assert_eq!(lone.count(ada, Want::KIND), 1, "she has more");
+    back(&mut lone, ada, 1, talk);
+    back(&mut lone, ada, 2, Scope::Room("#all"));
+    lone.tell(ada, &Returned { count: 2 });
+    assert_eq!(lone.count(ada, Attached::KIND), 1);
+    for number in 1..=2 {
+        assert!(lone.server.archive().has_row(&author, number), "{number}");
+    }
+    assert_eq!(lone.server.archive().rows(), 2);
+}
+
+#[test]
+fn clients_are_told_when_their_cluster_meets_one_that_was_founded_before() {
+    let mut lone = Lone::new();
+    let clients = [lone.attach(), lone.greet(Role::Client)];
+    lone.sent.clear();
+    let peer = lone.greet(Role::Peer);
+    let server = ServerId(5);
+    let origin = Origin { server, incarnation: 1, nonce: 1 };
+    let hello = PeerHello {
+        server,
+        origin,
+        address: "x:1",
+        cluster_id: Tag([9; 16]),
+        founded: Clock(1),
+        key: ClusterKey([8; 32]),
+        clock: Clock(0),
+        final_clock: Clock(0),
+        known_incarnation: 0,
+        state: ServerState::Active,
+        members: Seq::default(),
+    };
+    lone.tell(peer, &hello);
+    for client in clients {
+        let welcome = lone.sent.iter().find(|sent| (sent.0, sent.1) == (client, Welcome::KIND));
+        let (_, _, payload) = welcome.expect("it is welcome again");
+        assert_eq!(Welcome::parse(payload).expect("valid").cluster_id, Tag([9; 16]));
+    }
+}
+
+/// A peer that has said who it is, and that this was all.
+fn link(lone: &mut Lone) -> ConnId {
+    let conn = lone.greet(Role::Peer);
+    let server = ServerId(5);
+    lone.tell(
+        conn,
+        &PeerHello {
+            server,
+            origin: Origin { server, incarnation: 1, nonce: 1 },
+            address: "x:1",
+            cluster_id: Tag::default(),
+            founded: Clock(u64::MAX),
+            key: ClusterKey([0; 32]),
+            clock: Clock(0),
+            final_clock: Clock(0),
+            known_incarnation: 0,
+            state: ServerState::Active,
+            members: Seq::default(),
+        },
+    );
+    lone.tell(conn, &Linked { reserved: 0 });
+    conn
+}
+
+#[test]
+fn a_standing_that_nobody_could_change_any_more_is_not_believed() {
+    let mut lone = Lone::new();
+    lone.attach();
+    for (version, reason) in [(1 << 60, None), (u64::MAX, Some(Reason::BadFrame))] {
+        let peer = link(&mut lone);
+        let session = Session {
+            session: SessionId(3),
+            name: "bob",
+            claim: Clock(1),
+            attachment: 1,
+            version,
+            home: lone.server.id(),
+            presence: Presence::Online,
+            rooms: Seq::default(),
+        };
+        // The home knows better, and says so with a later version.
+        lone.tell(peer, &session);
+        assert_eq!(lone.reason(peer), reason);
+    }
+}
+
+#[test]
+fn a_session_whose_attachments_cannot_be_counted_any_more_is_listed_where_it_is() {
+    let mut lone = Lone::new();
+    let attach = Attach { attachment: u32::MAX, ..attach() };
+    let conn = lone.greet(Role::Client);
+    lone.tell(conn, &attach);
+    lone.input(Input::Closed { conn });
+    let again = lone.greet(Role::Client);
+    lone.tell(again, &Attach { intent: Intent::Resume, ..attach });
+    let observer = lone.greet(Role::Observer);
+    lone.tell(observer, &AskServer { users: true });
+    let list = lone.sent.iter().find(|sent| (sent.0, sent.1) == (observer, UserList::KIND));
+    let list = UserList::parse(&list.expect("it is answered").2).expect("valid");
+    assert!(list.users.iter().next().is_some_and(|user| user.online));
 }
