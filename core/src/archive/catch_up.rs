@@ -141,6 +141,10 @@ impl CatchUp {
             for rows in &archive.scopes.state(scope).by_origin {
                 let list = (scope, rows.origin);
                 let seen = number_in(&self.seen, rows.origin);
+                if heads.len() == heads.capacity() {
+                    // By doubling, but never beyond what is held while they are chosen.
+                    heads.reserve_exact(heads.len().max(4).min(2 * places - heads.len()));
+                }
                 heads.extend(head(archive, &self.until, list, seen, None).map(Reverse));
                 if heads.len() == 2 * places {
                     keep_the_least(&mut heads, places, &mut horizon);
