@@ -133,7 +133,7 @@ mod tests {
         bytes.extend_from_slice(&[0; 4]);
         assert_eq!(intake.take(&bytes), stream(&[3]));
         assert_eq!(intake.error(), Some(WireError::EmptyFrame));
-        assert_eq!(intake.take(&[1; 1_000]), []);
+        assert!(intake.take(&[1; 1_000]).is_empty());
         assert_eq!(intake.tail.capacity(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use cordee_core::framing::{frames, put_frame};
+use cordee_core::framing::{HEADER_BYTES, frames, put_frame};
 use cordee_core::ids::{OriginRef, Position, ScopeRef};
 use cordee_core::log::{Audience, ChunkBuilder, EVERYONE, Item, Items};
 use socket2::{SockRef, Socket};
@@ -305,14 +305,13 @@ fn a_cursor_that_loses_its_place_is_dropped_and_can_be_made_anew() {
     assert_eq!(private(&mut stream), b"x");
 }
 
-/// Bytes of the stamped frame below, with its header.
-const STAMPED: u32 = 35 + 5;
+const STAMPED: &[u8] = b"12345678 is stamped and counted, too";
 
 #[test]
 fn drained_bytes_are_told_in_pieces_or_when_asked_for_and_add_up() {
     let mut rig = Rig::new(NEVER);
     let (conn, mut stream) = rig.open();
-    let bytes = put(&mut rig.orders, b"12345678 is stamped and counted, too");
+    let bytes = put(&mut rig.orders, STAMPED);
     rig.orders.push(Command::SendStamped { conn, bytes });
     rig.send(conn, b"quiet", false);
     rig.flush();
@@ -321,13 +320,15 @@ fn drained_bytes_are_told_in_pieces_or_when_asked_for_and_add_up() {
     rig.send(conn, &vec![1; 50_000], true);
     rig.flush();
     let reader = std::thread::spawn(move || private(&mut stream).len());
+    let all = (STAMPED.len() + b"quiet".len() + 50_000 + 3 * HEADER_BYTES) as u32;
     let (mut sum, mut reports) = (0, 0);
-    while sum < 10 + STAMPED + 50_005 {
+    while sum < all {
         let Report::Drained { bytes, .. } = rig.report() else { panic!("nothing else") };
-        assert!(bytes >= 16 << 10 || sum + bytes == 10 + STAMPED + 50_005, "{bytes} of {sum}");
+        assert!(bytes >= 16 << 10 || sum + bytes == all, "{bytes} of {sum}");
         sum += bytes;
         reports += 1;
     }
+    assert_eq!(sum, all);
     assert!(reports > 1, "the reader's end buffers little");
     assert_eq!(reader.join().expect("no panic"), 50_000);
 }
