@@ -292,7 +292,10 @@ impl History {
         }
         let Sight { context, high, required, .. } = sight;
         let last = high.get(&shown.author).copied().unwrap_or(0);
-        let ordered = shown.number > last || excused;
+        // An author's messages follow each other: where one was lost the chain is broken.
+        let later = (shown.author, last.max(shown.number));
+        let broken = self.ever_wiped.range(key..=later).next().is_some();
+        let ordered = shown.number > last || broken;
         holds!(self.tally, Author, ordered, "client {client}: {shown:?} was shown after {last}");
         let answer = required.get(&key);
         let unanswered = answer.is_none() || excused;
@@ -302,10 +305,10 @@ impl History {
             unanswered,
             "client {client}: {shown:?} was shown after an answer to it, {answer:?}"
         );
-        high.insert(shown.author, last.max(shown.number));
         // What was handed back comes after what its new server knew then. What was trimmed is
         // never shown.
         if self.copies.get(&key).is_none_or(|copies| *copies < 2) {
+            high.insert(shown.author, last.max(shown.number));
             let lacks = |after: &&Key| high.get(&after.0).is_none_or(|high| *high < after.1);
             required.extend(said.after.iter().filter(lacks).map(|after| (*after, key)));
         }

@@ -126,7 +126,9 @@ impl Story {
             Habit::Ask => world.ask_status(client),
             Habit::Rename => world.rename(client, &format!("name{}", act.dice[1] % 8)),
             Habit::Topic => world.topic(client, "#all", &format!("topic {}", act.number)),
-            Habit::Look if act.dice[1] % 2 == 0 => world.ask_history(client, "#all", 1, 50),
+            Habit::Look if act.dice[1].is_multiple_of(2) => {
+                world.ask_history(client, "#all", 1, 50)
+            }
             Habit::Look => world.search(client, &format!("{}", act.dice[2] % 100)),
             Habit::Pester => {
                 for _ in 0..10 + act.dice[1] % 100 {
@@ -209,11 +211,12 @@ impl Story {
                 _ => format!("late{}", self.arrived),
             };
             let node = act.dice[0] as usize % self.plan.options.servers;
-            let who = if (act.dice[1] + more) % 2 == 0 && self.plan.clients.1 > 0 {
-                Who::Real(self.world.join_real(&name, node))
-            } else {
-                Who::Model(self.world.join_client(&name, node))
-            };
+            let who =
+                if (act.dice[1].wrapping_add(more)).is_multiple_of(2) && self.plan.clients.1 > 0 {
+                    Who::Real(self.world.join_real(&name, node))
+                } else {
+                    Who::Model(self.world.join_client(&name, node))
+                };
             self.who.push(who);
         }
     }
@@ -316,8 +319,8 @@ impl Story {
     fn restart(&mut self, from: usize) -> bool {
         let servers = self.plan.options.servers;
         let nodes = (0..servers).map(|at| (from + at) % servers);
-        let down = nodes.filter(|node| !self.world.server(*node).is_up());
-        let Some(down) = down.filter(|n| !self.world.dead.contains(n)).next() else { return false };
+        let mut down = nodes.filter(|node| !self.world.server(*node).is_up());
+        let Some(down) = down.find(|n| !self.world.dead.contains(n)) else { return false };
         for other in 0..servers {
             self.world.heal(down, other);
         }
@@ -331,7 +334,11 @@ impl Story {
         for a in 0..servers {
             for b in a + 1..servers {
                 if part(a) != part(b) && bridge != Some(a) && bridge != Some(b) {
-                    self.world.cut(a, b, if how % 2 == 0 { Cut::Stall } else { Cut::Reset });
+                    self.world.cut(
+                        a,
+                        b,
+                        if how.is_multiple_of(2) { Cut::Stall } else { Cut::Reset },
+                    );
                 }
             }
         }

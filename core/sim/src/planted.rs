@@ -14,13 +14,12 @@ pub const SEEDS_MAX: u64 = 1_000;
 /// was found; `None` when `seeds_max` were not enough. A world that fails without it proves nothing.
 #[must_use]
 pub fn hunt(fault: Planted, seeds_max: u64) -> Option<(u64, Failure)> {
-    let found = (0..seeds_max).find_map(|seed| {
+    (0..seeds_max).find_map(|seed| {
         plant(Some(fault));
         let outcome = run(&Plan::new(seed), false);
         plant(None);
         let failure = outcome.failure?;
         let is_its = run(&Plan::new(seed), false).failure.is_none();
         is_its.then_some((seed + 1, failure))
-    });
-    found
+    })
 }

@@ -361,11 +361,17 @@ fn hear_panics() {
             if !QUIET.get() {
                 return before(panic);
             }
-            let text = panic.payload_as_str().unwrap_or("").to_owned();
+            let text = text_of(panic.payload());
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             HEARD.set(Some((text, place)));
         }));
     });
+}
+
+/// What a panic says.
+fn text_of(payload: &dyn std::any::Any) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("").to_owned()
 }
 
 /// What was heard last, and which rule it is of.

@@ -332,3 +332,17 @@ fn a_server_is_killed_by_a_user_only_where_that_is_allowed() {
         world.heal_and_judge(5_000);
     }
 }
+
+#[test]
+fn what_a_server_writes_reaches_one_that_never_met_it_through_a_third() {
+    let mut world = meshed(Options { servers: 3, started: 2, ..Options::default() });
+    let clients = world.join_clients(&[("a", 0), ("b", 1)]);
+    world.cut(1, 2, Cut::Stall);
+    world.start(2);
+    world.run_ms(3_000);
+    let newcomer = world.join_client("c", 2);
+    world.run_ms(3_000);
+    world.say(newcomer, "#all", "can you hear me?");
+    world.wait(2_000, "all hear it", |world| all_show(world, &clients, &["can you hear me?"]));
+    world.heal_and_judge(10_000);
+}

@@ -222,7 +222,10 @@ impl ChatServer {
         if self.conns.get(id).and_then(Conn::peer).is_some_and(|peer| !peer.dialled_here) {
             self.introduce(id, hello.origin, out);
         }
-        self.know_member(now, hello);
+        if self.know_member(now, hello) {
+            // Before anything that it wrote: others take in what members write, and no more.
+            self.tell_members(out);
+        }
         self.on_members(now, hello.members, out);
         // Another start of this server is known that is as late as this one or later.
         if hello.known_incarnation >= self.origin.incarnation {
@@ -317,9 +320,11 @@ impl ChatServer {
         self.old_keys.push(key);
     }
 
-    fn know_member(&mut self, now: Time, hello: &PeerHello<'_>) {
+    /// Takes in what a member says of itself. Returns whether it was not known before.
+    fn know_member(&mut self, now: Time, hello: &PeerHello<'_>) -> bool {
+        let is_new = self.members.get(hello.server).is_none();
         if !self.members.meet(hello.server, hello.address, now) {
-            return;
+            return false;
         }
         if let Some(member) = self.members.get_mut(hello.server) {
             member.address = hello.address.to_string();
@@ -328,6 +333,7 @@ impl ChatServer {
             member.state = MemberState::Linked;
         }
         self.members.seek(hello.address, now);
+        is_new
     }
 
     /// Others know a later start of this server than this one says it is: it takes a new origin.
