@@ -40,7 +40,10 @@ mod lines;
 
 pub use rustix::event::{PollFd, PollFlags};
 
-/// See the [module's documentation](self) of the loop that it wants.
+/// A whole chat server in a program's own readiness loop, without threads.
+///
+/// No call waits, except [`turn`](Self::turn) for the time it is given. One turn reads and sends a
+/// bounded part of what there is, links first; what is left makes the next turn due at once.
 ///
 /// ```no_run
 /// use cordee_net::server::{PollFlags, PolledServer, ServerConfig};
