@@ -65,6 +65,9 @@ struct Place {
 pub(super) struct Ring {
     told: Vec<Place>,
     given: Vec<Place>,
+    /// Told of once, and by the last server not spoken of: one that has just started alone knows
+    /// of nobody. The last that were told of are the last here.
+    former: Vec<Place>,
 }
 
 impl Ring {
@@ -75,7 +78,8 @@ impl Ring {
             server: None,
             alive: true,
         };
-        Ring { told: Vec::new(), given: addresses.iter().map(place).collect() }
+        let given = addresses.iter().map(place).collect();
+        Ring { told: Vec::new(), given, former: Vec::new() }
     }
 
     /// Takes in what a server told. Returns whether the addresses changed, and whether anything
@@ -107,7 +111,19 @@ impl Ring {
             || !told.iter().zip(&self.told).all(|(new, old)| same(new, old));
         let changed = told != self.told;
         if !told.is_empty() {
-            self.told = told;
+            let before = core::mem::replace(&mut self.told, told);
+            self.former.extend(before);
+            // Who left or was forgotten is spoken of, and is not looked for.
+            let spoken_of = |place: &Place| servers.iter().any(|s| s.address == place.address);
+            let mut latest: Vec<Place> = Vec::new();
+            while let Some(place) = self.former.pop() {
+                let known = latest.iter().any(|other| other.key == place.key);
+                if !known && !spoken_of(&place) && latest.len() < servers_max as usize {
+                    latest.push(place);
+                }
+            }
+            latest.reverse();
+            self.former = latest;
         }
         (moved, changed)
     }
@@ -127,7 +143,8 @@ impl Ring {
     }
 
     /// The address to go to after `last`, but none of `except` and not the server `apart`: the
-    /// next in the ring that lives, else the next, else one that was given at the start.
+    /// next in the ring that lives, else the next, else one that was given at the start, else one
+    /// that was known before.
     pub(super) fn after(
         &self,
         last: &str,
@@ -144,7 +161,9 @@ impl Ring {
             (!place.alive, behind)
         });
         let given = || self.given.iter().find(fits);
-        known.first().copied().or_else(given).map(|place| place.address.as_str())
+        let former = || self.former.iter().rev().find(fits);
+        let next = known.first().copied().or_else(given).or_else(former);
+        next.map(|place| place.address.as_str())
     }
 
     /// Whether `a` comes before `b` for a client that leaves `last`.
@@ -211,7 +230,25 @@ mod tests {
             except.push(expected.to_string());
         }
         ring.learn("localhost:5001", ServerId(1));
-        assert_eq!(ring.after("127.0.0.1:5001", &except[..2], Some(ServerId(1))), None);
+        let former = ring.after("127.0.0.1:5001", &except[..2], Some(ServerId(1)));
+        assert_eq!(former, Some("127.0.0.1:10000"));
+    }
+
+    #[test]
+    fn servers_that_one_which_knows_nobody_does_not_name_are_looked_for_last() {
+        let mut ring = ring();
+        let alone = [info("127.0.0.1:5001", 1, MemberState::Linked)];
+        assert_eq!(ring.tell(Seq::new(&alone), 8), (true, true));
+        let mut except = vec!["127.0.0.1:5001".to_string()];
+        for expected in ["localhost:5001", "127.0.0.1:10000", "127.0.0.1:5002"] {
+            assert_eq!(ring.after("127.0.0.1:5001", &except, None), Some(expected));
+            except.push(expected.to_string());
+        }
+        assert_eq!(ring.after("127.0.0.1:5001", &except, None), None);
+        // Who is said to have left is looked for no more.
+        let left = [alone[0], info("127.0.0.1:5002", 2, MemberState::Left)];
+        ring.tell(Seq::new(&left), 8);
+        assert_eq!(ring.after("127.0.0.1:5001", &except[..3], None), None);
     }
 
     #[test]
