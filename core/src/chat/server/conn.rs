@@ -229,6 +229,18 @@ const _: () = {
     assert!(size_of::<Unacknowledged>() as u64 <= UNACKNOWLEDGED_BYTES);
 };
 
+impl Client {
+    /// The session that is being attached.
+    pub(super) fn arriving(&self) -> Option<SessionId> {
+        match self {
+            Client::Claiming(request)
+            | Client::Awaiting(request, _)
+            | Client::Returning(request, ..) => Some(request.session),
+            Client::Idle | Client::Attached(_) => None,
+        }
+    }
+}
+
 impl Conn {
     pub(super) fn new(now: Time, source: Source, phase: Phase, allowance: u32) -> Self {
         Conn {

@@ -232,13 +232,12 @@ impl ChatServer {
         attach: &Attach<'_>,
         out: &mut Outbox<Effect>,
     ) -> bool {
-        let here = self.sessions.contains_key(&request.session);
         let known = self.roster.get(request.session).is_some_and(Record::is_here)
             // Nobody told a server that has just started who there was.
             || now.since_us(self.started) < self.limits().grace_us;
         let resumes = request.intent != Intent::New && known;
         let reserved = self.reservations.remove(&attach.reservation.0).is_some();
-        let load = self.load() - u32::from(here);
+        let load = self.load_beside(Some(request.session));
         let beyond = resumes || reserved;
         let limits = self.limits();
         let limit = if beyond { limits.users_hard_max } else { limits.users_max };
@@ -292,11 +291,20 @@ impl ChatServer {
 
     /// Users attached or about to be, with the places kept for newcomers.
     pub(super) fn load(&self) -> u32 {
-        let arriving = self.conns.iter().filter(|(_, conn)| {
-            matches!(&conn.phase, Phase::Client(client)
-                if !matches!(**client, Client::Idle | Client::Attached(_)))
+        self.load_beside(None)
+    }
+
+    /// The load without `session`. Who is attached and attaches anew counts once.
+    fn load_beside(&self, session: Option<SessionId>) -> u32 {
+        let arriving = self.conns.iter().filter_map(|(_, conn)| match &conn.phase {
+            Phase::Client(client) => client.arriving(),
+            _ => None,
         });
-        (self.sessions.len() + self.reservations.len() + arriving.count()) as u32
+        let beside = |other: &SessionId| Some(*other) != session;
+        let arriving = arriving.filter(|other| !self.sessions.contains_key(other)).filter(beside);
+        let here = session.is_some_and(|session| self.sessions.contains_key(&session));
+        let attached = self.sessions.len() - usize::from(here);
+        (attached + self.reservations.len() + arriving.count()) as u32
     }
 
     /// The name is the session's. What it saw must be here before it goes on.
