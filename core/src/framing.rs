@@ -75,6 +75,20 @@ pub fn frames(bytes: &[u8]) -> Frames<'_> {
     Frames { rest: bytes }
 }
 
+/// Where in `bytes`, whole frames, the frame ends of which the byte before `at` is a part; 0 when
+/// there is none before it.
+#[must_use]
+pub fn end_of_frame(bytes: &[u8], at: usize) -> usize {
+    let mut end = 0;
+    while end < at {
+        match first_frame(&bytes[end..], usize::MAX) {
+            Ok(Some(length)) => end += length,
+            _ => return bytes.len(),
+        }
+    }
+    end
+}
+
 /// Iterator over whole frames.
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
@@ -239,6 +253,21 @@ impl Deframer {
     #[must_use]
     pub fn is_mid_frame(&self) -> bool {
         self.whole < self.filled
+    }
+
+    /// How many bytes have come of a frame that is not whole.
+    #[must_use]
+    pub fn begun_bytes(&self) -> usize {
+        self.filled - self.whole
+    }
+
+    /// Lets go of the buffer when nothing is in it: so that a connection which is silent takes no
+    /// memory, for those who copy what they read anyway ([`extend`](Self::extend)).
+    pub fn release(&mut self) {
+        if self.consumed == self.filled {
+            (self.consumed, self.whole, self.filled) = (0, 0, 0);
+            self.buffer = Vec::new();
+        }
     }
 
     /// Bytes of memory that the buffer takes now.

@@ -1,6 +1,8 @@
 //! What bounds everything: sizes in bytes, counts, times in microseconds.
 
-use crate::framing::{BUFFER_BYTES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use crate::archive::HEADS_MAX;
+use crate::chat::server::ROUND_BYTES;
+use crate::framing::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use crate::names::{NAME_BYTES_MAX, ROOM_BYTES_MAX};
 use crate::time::{MILLI_US, SECOND_US};
 use crate::wire::entry::AFTER_PAIRS_MAX;
@@ -49,6 +51,15 @@ pub struct Limits {
     pub log_bytes_max: u64,
     /// Bytes queued for one connection outside the log.
     pub queue_bytes_max: u32,
+    /// Bytes queued outside the log for all connections together. From half of it on, history and
+    /// answers are sent up to a fair share only; beyond it, whoever holds most is closed.
+    pub queued_bytes_max: u64,
+    /// Bytes of frames that are not whole, of all connections together. Beyond it, whoever began
+    /// first and has more than an equal share is closed.
+    pub begun_bytes_max: u64,
+    /// Bytes that were read from clients and are not handled yet, of all connections together.
+    /// Beyond it nothing more is read.
+    pub read_bytes_max: u64,
     /// Bytes of history on their way to one connection.
     pub catch_up_bytes_max: u32,
     /// Messages of one session that are accepted and not yet acknowledged.
@@ -114,6 +125,9 @@ impl Default for Limits {
             archive_bytes_max: 1 << 30,
             log_bytes_max: 64 << 20,
             queue_bytes_max: 1 << 20,
+            queued_bytes_max: 256 << 20,
+            begun_bytes_max: 64 << 20,
+            read_bytes_max: 32 << 20,
             catch_up_bytes_max: 512 << 10,
             unacknowledged_max: 4_096,
             unpersisted_bytes_max: 64 << 20,
@@ -162,7 +176,7 @@ impl Limits {
         }
     }
 
-    fn sizes(&self) -> [Rule; 12] {
+    fn sizes(&self) -> [Rule; 14] {
         let frame = u64::from(self.frame_bytes_max);
         let fits = |bytes: u64| bytes + MESSAGE_BYTES <= frame;
         let list = |count: u32, bytes: u64| u64::from(count) * bytes;
@@ -204,6 +218,16 @@ impl Limits {
                 self.unacknowledged_max > 0 && fits(list(self.unacknowledged_max, 10)),
             ),
             ("queue_bytes_max", "a frame or more", queue >= frame),
+            (
+                "queued_bytes_max",
+                "at least four times queue_bytes_max",
+                self.queued_bytes_max >= 4 * queue,
+            ),
+            (
+                "begun_bytes_max, read_bytes_max",
+                "16 frames or more",
+                self.begun_bytes_max >= 16 * frame && self.read_bytes_max >= 16 * frame,
+            ),
             (
                 "catch_up_bytes_max",
                 "a frame or more, and at most queue_bytes_max",
@@ -300,22 +324,25 @@ pub fn memory_bytes_max(limits: &Limits) -> u64 {
     let vector = count(limits.origins_max, 8);
     let rooms = count(limits.rooms_per_session_max, ROOM_BYTES_MAX as u64 + NODE_BYTES);
 
-    // What is queued, and one answer more.
-    let queue = 2 * u64::from(limits.queue_bytes_max);
-    // One buffer is read into, one is with the hub. What an attach says is kept until it is
-    // answered, its pairs with 32 bytes for 21. The cursor notes what it passed.
-    let reading = 2 * BUFFER_BYTES_MAX as u64 + 2 * u64::from(limits.frame_bytes_max);
-    let connections = count(limits.connections_max, CONNECTION_BYTES + reading + queue + vector);
+    // What is queued, in buffers that may have just grown; the machine checks after each input, so
+    // a round of answers may be more. What came in part, likewise. What was read is with the hub.
+    let queues = 2 * (limits.queued_bytes_max + u64::from(limits.queue_bytes_max) + ROUND_BYTES);
+    let reading = 2 * limits.begun_bytes_max + limits.read_bytes_max;
+    let connections = count(limits.connections_max, CONNECTION_BYTES) + queues + reading;
 
-    // A catch-up has two vectors and the next row of each origin in each room; a room that is
-    // received on its own has three vectors.
-    let heads = count(limits.rooms_per_session_max, count(limits.origins_max, HEAD_BYTES));
-    let catch_up = 2 * vector + count(limits.rooms_per_session_max, 3 * vector) + heads;
+    // What an attach says is kept until it is answered, its pairs with 32 bytes for 21. From then
+    // on there is a catch-up, of the session's rooms or of one that it joined: two vectors and
+    // another for comparing, and the heads of its merge; what the cursor passed; and what is known
+    // of rooms that wait for theirs, as in the frame in which it came.
+    let attaching = 2 * u64::from(limits.frame_bytes_max);
+    let catch_up = 4 * vector + 2 * HEADS_MAX as u64 * HEAD_BYTES;
     let unacknowledged = count(limits.unacknowledged_max, UNACKNOWLEDGED_BYTES);
-    let users = count(limits.users_hard_max, rooms + catch_up + unacknowledged);
+    let attached = catch_up + unacknowledged + u64::from(limits.frame_bytes_max);
+    let users = count(limits.users_hard_max, rooms + attaching.max(attached));
 
-    // Our reference for each of theirs, and what they hold, held, announced, were told and asked.
-    let links = count(limits.members_max, 7 * vector);
+    // What was read is not held against peers. Our reference for each of theirs, and what they
+    // hold, held, announced, were told and asked.
+    let links = count(limits.members_max, 7 * vector + 2 * u64::from(limits.frame_bytes_max));
     // A member, its address, and two addresses that lead to it.
     let members = count(limits.members_max, 3 * (NODE_BYTES + ADDRESS_BYTES_MAX as u64));
     // In the roster, with the name as it is written and as it is compared.
@@ -376,7 +403,7 @@ mod tests {
 
     #[test]
     fn the_most_memory_is_what_the_limits_say() {
-        assert_eq!(memory_bytes_max(&Limits::default()), 34_343_366_592);
+        assert_eq!(memory_bytes_max(&Limits::default()), 4_039_451_864);
     }
 
     #[test]
@@ -398,6 +425,9 @@ mod tests {
             ("archive", Limits { archive_bytes_max: (1 << 30) + 1, ..limits.clone() }),
             ("log", Limits { log_bytes_max: (64 << 20) + 1, ..limits.clone() }),
             ("queues", Limits { queue_bytes_max: (1 << 20) + 1, ..limits.clone() }),
+            ("all queues", Limits { queued_bytes_max: (256 << 20) + 1, ..limits.clone() }),
+            ("frames in part", Limits { begun_bytes_max: (64 << 20) + 1, ..limits.clone() }),
+            ("what was read", Limits { read_bytes_max: (32 << 20) + 1, ..limits.clone() }),
             ("unacknowledged", Limits { unacknowledged_max: 4_097, ..limits.clone() }),
             ("unpersisted", Limits { unpersisted_bytes_max: (64 << 20) + 1, ..limits.clone() }),
             ("waiting", Limits { waiting_bytes_max: (64 << 20) + 1, ..limits.clone() }),
@@ -421,6 +451,8 @@ mod tests {
             ("members_max", Limits { members_max: 300, ..limits.clone() }),
             ("unacknowledged_max", Limits { unacknowledged_max: 7_000, ..limits.clone() }),
             ("catch_up_bytes_max", Limits { catch_up_bytes_max: 2 << 20, ..limits.clone() }),
+            ("queued_bytes_max", Limits { queued_bytes_max: 1 << 20, ..limits.clone() }),
+            ("begun_bytes_max, read_bytes_max", Limits { read_bytes_max: 1, ..limits.clone() }),
             ("log_bytes_max", Limits { log_bytes_max: 1 << 19, ..limits.clone() }),
             ("users_max", Limits { users_max: 1_001, ..limits.clone() }),
             ("connections_reserved", Limits { connections_reserved: 8_192, ..limits.clone() }),

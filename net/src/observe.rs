@@ -130,7 +130,7 @@ impl Observer {
         cluster: &str,
         timeout: Duration,
     ) -> Result<Observer, ObserveError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         let addresses: Vec<SocketAddr> =
             address.to_socket_addrs().map_err(ObserveError::Address)?.collect();
         let stream = dial(&addresses, deadline)?;
@@ -156,7 +156,7 @@ impl Observer {
     ///
     /// An [`ObserveError`], [`ObserveError::Timeout`] after `timeout` among them.
     pub fn report(&mut self, timeout: Duration) -> Result<ServerReport, ObserveError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         self.send(&AskServer { users: false }, deadline)?;
         self.receive(deadline, |frame| match frame.kind {
             ServerStatus::KIND => Ok(Some(report(&ServerStatus::parse(frame.payload)?))),
@@ -173,7 +173,7 @@ impl Observer {
         &mut self,
         timeout: Duration,
     ) -> Result<(ServerReport, Vec<UserReport>), ObserveError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         self.send(&AskServer { users: true }, deadline)?;
         let (mut status, mut users, mut complete) = (None, Vec::new(), false);
         self.receive(deadline, |frame| {
@@ -202,7 +202,7 @@ impl Observer {
     /// [`Reason::MemberItself`] when it is the server that is asked, or [`Reason::OperatorOnly`];
     /// and as [`report`](Self::report).
     pub fn forget(&mut self, address: &str, timeout: Duration) -> Result<(), ObserveError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         self.requests += 1;
         let request = self.requests;
         self.send(&Forget { request, address }, deadline)?;
@@ -261,6 +261,11 @@ impl Observer {
             }
         }
     }
+}
+
+/// The end of a time that begins now; a day at the most, as no clock counts for ever.
+fn after(time: Duration) -> Instant {
+    Instant::now() + time.min(Duration::from_secs(24 * 3_600))
 }
 
 /// Connects to the first that answers.

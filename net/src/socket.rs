@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
@@ -23,17 +24,42 @@ pub(crate) fn connect(
     from: Option<IpAddr>,
     time: Duration,
 ) -> io::Result<Socket> {
+    let socket = dialling(target, from)?;
+    socket.connect_timeout(&target.into(), time)?;
+    connected(&socket, target)?;
+    Ok(socket)
+}
+
+/// Begins to connect to `target`. When the socket can be written to, [`connected`] says whether it
+/// is connected.
+pub(crate) fn begin_to_connect(target: SocketAddr, from: Option<IpAddr>) -> io::Result<Socket> {
+    let socket = dialling(target, from)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        result => result?,
+    }
+    Ok(socket)
+}
+
+fn dialling(target: SocketAddr, from: Option<IpAddr>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(from) = from.filter(|from| reaches(*from, target.ip())) {
         socket.bind(&SocketAddr::new(from, 0).into())?;
     }
-    socket.connect_timeout(&target.into(), time)?;
+    Ok(socket)
+}
+
+/// Looks what came of connecting, and sets what every connection has.
+pub(crate) fn connected(socket: &Socket, target: SocketAddr) -> io::Result<()> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
     // A port of our own range may have been drawn as our own: then we talk to ourselves.
     if socket.local_addr()?.as_socket() == Some(target) {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    prepare(&socket)?;
-    Ok(socket)
+    prepare(socket)
 }
 
 /// Sets what every connection has: no delay for small segments, probes on silence, for ends that

@@ -40,6 +40,8 @@ impl Thread {
         stack_bytes: usize,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<Thread, ThreadFailure> {
+        #[cfg(all(test, not(feature = "loom")))]
+        let run = running::counted(run);
         match Builder::new().name(name.clone()).stack_size(stack_bytes).spawn(run) {
             Ok(handle) => Ok(Thread { name, handle }),
             Err(source) => Err(ThreadFailure::Spawn { name, source }),
@@ -65,6 +67,41 @@ fn message(payload: &(dyn Any + Send)) -> String {
 
 /// Stack of a thread that calls a machine or a resolver, in bytes of address space.
 pub(crate) const STACK_BYTES: usize = 1 << 20;
+
+/// How many threads have begun and not ended. One that was joined has.
+#[cfg(all(test, not(feature = "loom")))]
+pub(crate) fn running() -> usize {
+    running::count()
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod running {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+    struct Running;
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            RUNNING.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn count() -> usize {
+        RUNNING.load(Ordering::SeqCst)
+    }
+
+    /// Counts `run` from now until it has returned or unwound, or was never called.
+    pub(super) fn counted(run: impl FnOnce() + Send + 'static) -> impl FnOnce() + Send + 'static {
+        RUNNING.fetch_add(1, Ordering::SeqCst);
+        let running = Running;
+        move || {
+            let _running = running;
+            run();
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

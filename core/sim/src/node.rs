@@ -118,6 +118,12 @@ impl Node {
         &self.setup.limits
     }
 
+    /// What is queued for its connections outside the log takes so much memory.
+    #[must_use]
+    pub fn queued_memory_bytes(&self) -> usize {
+        self.outlets.queued_memory_bytes()
+    }
+
     /// Whether it runs.
     #[must_use]
     pub fn is_up(&self) -> bool {

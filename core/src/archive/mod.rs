@@ -45,6 +45,7 @@ mod tests;
 mod trim;
 
 pub use catch_up::CatchUp;
+pub(crate) use catch_up::HEADS_MAX;
 pub use floor::{Floor, FloorAuthor, FloorOrigin, Raised};
 pub use insert::{Inserted, NewEntry};
 

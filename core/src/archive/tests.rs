@@ -280,12 +280,14 @@ fn a_catch_up_gives_what_was_lacking_at_its_moment_whatever_comes_meanwhile() {
         let scopes: Vec<_> = (0..5).filter(|scope| scope % 2 == begin % 2).collect();
         let expected = world.lacking(&scopes, &seen, &until);
         let references = world.references(&scopes);
-        let mut catch_up = CatchUp::new(&references, seen, until);
+        let places = random.int_in_range(1..=8)?;
+        let mut catch_up = CatchUp::new(&references, seen, until).with_places(places);
         let (mut given, mut later) = (Vec::new(), order[begin..].iter());
         loop {
             world.insert_all(later.by_ref().take(random.int_in_range(0..=3)?));
             let Some(id) = catch_up.next(&world.archive) else { break };
             given.push(id);
+            assert!(catch_up.heads_held() <= 2 * places.max(4), "the merge is bounded");
         }
         assert_eq!(given, expected);
         Ok(())
@@ -499,7 +501,7 @@ fn what_is_trimmed_stays_counted() {
         }
         let nothing = archive.rows_through(scope, &|_| 0);
         assert_eq!(nothing, trimmed, "whoever has nothing starts at the floor");
-        let mut catch_up = CatchUp::new(&[scope], Vec::new(), trimming.vector());
+        let mut catch_up = CatchUp::new(&[scope], Vec::new(), trimming.vector()).with_places(1);
         let lacking = core::iter::from_fn(|| catch_up.next(archive));
         assert_eq!(lacking.collect::<Vec<_>>(), page);
     }
@@ -517,7 +519,7 @@ fn a_catch_up_misses_nothing_when_a_row_behind_it_moves_away() {
     let mut world = World::new(roomy());
     let ids: Vec<_> = (1..=5).map(|number| world.insert(&fact(number)).id).collect();
     let references = world.references(&[0]);
-    let mut catch_up = CatchUp::new(&references, Vec::new(), world.vector());
+    let mut catch_up = CatchUp::new(&references, Vec::new(), world.vector()).with_places(1);
     let mut given = vec![catch_up.next(&world.archive), catch_up.next(&world.archive)];
     assert!(world.insert(&Fact { origin: 2, clock: 1, ..fact(1) }).moved);
     given.extend(core::iter::repeat_with(|| catch_up.next(&world.archive)).take(4));
@@ -530,7 +532,7 @@ fn a_catch_up_leaves_out_what_is_trimmed_before_its_turn() {
     let mut world = World::new(Archive::new(1 << 20, 8, 8));
     world.insert_all(&(0..100).map(long_fact).collect::<Vec<_>>());
     let references = world.references(&[0, 1]);
-    let mut catch_up = CatchUp::new(&references, Vec::new(), world.vector());
+    let mut catch_up = CatchUp::new(&references, Vec::new(), world.vector()).with_places(1);
     let first = catch_up.next(&world.archive).expect("something is lacking");
     let until = world.archive.newest_first(None).next().expect("not empty");
     world.insert_all(&(100..160).map(long_fact).collect::<Vec<_>>());

@@ -162,3 +162,11 @@ fn each_way_to_fail_says_what_it_is() {
     assert!(matches!(connect(&address), Err(ObserveError::Connect(_))));
     assert!(matches!(connect("no port"), Err(ObserveError::Address(_))));
 }
+
+#[test]
+fn whoever_waits_for_as_long_as_it_takes_has_a_time_that_a_clock_can_count() {
+    let (address, thread) = serve(vec![welcome()], usize::MAX);
+    let observer = Observer::connect(&address, "lab", Duration::MAX).expect("it is welcome");
+    drop(observer);
+    thread.join().expect("no panic");
+}

@@ -1,11 +1,13 @@
 //! What waits for the hub: every other thread puts in, the hub takes all at once.
 //!
 //! Nothing in it is without a bound: a connection has at most one [`Batch`] here, as long as its
-//! buffer; pumps report what the hub gave them; accepted sockets wait outside beyond
+//! buffer, and clients have a bound in all ([`cordee_core::Limits::read_bytes_max`]), beyond which
+//! readers wait; pumps report what the hub gave them; accepted sockets wait outside beyond
 //! [`ACCEPTED_MAX`]; dials are bounded where they are made.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use cordee_core::chat::server::DialId;
@@ -22,8 +24,9 @@ pub(crate) struct Batch {
     pub(crate) conn: ConnId,
     /// Whole frames.
     pub(crate) bytes: Vec<u8>,
-    /// Whether a frame has begun after those.
-    pub(crate) mid_frame: bool,
+    /// How much is held of a frame that has begun after those, as
+    /// [`cordee_core::chat::server::Input::MidFrame`] says it.
+    pub(crate) begun: u32,
     /// What comes after them, if nothing more will be read.
     pub(crate) end: Option<End>,
 }
@@ -85,10 +88,18 @@ pub(crate) struct Inbox {
     state: Mutex<State>,
     arrived: Condvar,
     room: Condvar,
+    /// Readers wait for this.
+    handled: Condvar,
+    read_bytes_max: usize,
+    /// Written to when something is put in, for who waits for readiness.
+    wake: Option<OwnedFd>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of clients' batches that the hub has not handled.
+    read_bytes: usize,
+    readers_wait: bool,
     queued: Taken,
     closed: bool,
     hub_waits: bool,
@@ -96,18 +107,54 @@ struct State {
 }
 
 impl Inbox {
-    pub(crate) fn new() -> Self {
+    /// An inbox for so many bytes of clients' batches, and one batch of each reader.
+    pub(crate) fn new(read_bytes_max: u64) -> Self {
         let state = Mutex::new(State::default());
-        Inbox { state, arrived: Condvar::new(), room: Condvar::new() }
+        let read_bytes_max = usize::try_from(read_bytes_max).unwrap_or(usize::MAX);
+        let (arrived, room, handled) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Inbox { state, arrived, room, handled, read_bytes_max, wake: None }
     }
 
-    /// Puts a batch in; peers' batches are served first. `false` when the hub is gone.
+    /// An inbox that makes `wake` readable when something is put in.
+    pub(crate) fn waking(wake: OwnedFd) -> Self {
+        Inbox { wake: Some(wake), ..Inbox::new(u64::MAX) }
+    }
+
+    /// What [`waking`](Self::waking) was given.
+    pub(crate) fn wake(&self) -> Option<&OwnedFd> {
+        self.wake.as_ref()
+    }
+
+    /// Puts a batch in; peers' batches are served first. A client's waits while there are too many
+    /// bytes of others: for a round of the hub, which waits for nobody. `false` when the hub is
+    /// gone.
     pub(crate) fn put_batch(&self, batch: Batch, peer: bool) -> bool {
+        if !peer {
+            let mut state = lock(&self.state);
+            while state.read_bytes >= self.read_bytes_max && !state.closed {
+                state.readers_wait = true;
+                state = wait(&self.handled, state);
+            }
+            state.read_bytes += batch.bytes.len();
+        }
         self.put(
             |queued| {
                 if peer { queued.peers.push_back(batch) } else { queued.clients.push_back(batch) }
             },
         )
+    }
+
+    /// The hub has handled so many bytes of clients' batches.
+    pub(crate) fn handled(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let mut state = lock(&self.state);
+        state.read_bytes = state.read_bytes.saturating_sub(bytes);
+        if state.readers_wait && state.read_bytes < self.read_bytes_max {
+            state.readers_wait = false;
+            self.handled.notify_all();
+        }
     }
 
     /// Puts in what a pump has to say.
@@ -138,6 +185,9 @@ impl Inbox {
             return false;
         }
         put(&mut state.queued);
+        if let Some(wake) = &self.wake {
+            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        }
         // A wake is a system call, so nobody is woken who does not sleep.
         if state.hub_waits {
             state.hub_waits = false;
@@ -182,8 +232,48 @@ impl Inbox {
         state.closed = true;
         state.queued = Taken::default();
         self.room.notify_all();
+        self.handled.notify_all();
     }
 }
 
 /// Accepted sockets that wait for the hub.
 const ACCEPTED_MAX: usize = if cfg!(feature = "loom") { 1 } else { 64 };
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    fn batch() -> Batch {
+        let conn = ConnId { index: 0, generation: 0 };
+        Batch { conn, bytes: vec![0; 100], begun: 0, end: None }
+    }
+
+    #[test]
+    fn clients_batches_wait_while_many_are_not_handled_and_peers_do_not() {
+        let inbox = Arc::new(Inbox::new(150));
+        assert!(inbox.put_batch(batch(), false) && inbox.put_batch(batch(), false));
+        let theirs = Arc::clone(&inbox);
+        let reader = std::thread::spawn(move || theirs.put_batch(batch(), false));
+        assert!(inbox.put_batch(batch(), true));
+        let mut taken = Taken::default();
+        inbox.take(&mut taken, None);
+        assert_eq!((taken.clients.len(), taken.peers.len()), (2, 1));
+        assert!(!reader.is_finished(), "taken is not handled");
+        inbox.handled(200);
+        assert!(reader.join().expect("no panic"));
+        let mut taken = Taken::default();
+        inbox.take(&mut taken, None);
+        assert_eq!(taken.clients.len(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_to_put_a_batch_in_learns_that_the_hub_is_gone() {
+        let inbox = Arc::new(Inbox::new(100));
+        assert!(inbox.put_batch(batch(), false));
+        let theirs = Arc::clone(&inbox);
+        let reader = std::thread::spawn(move || theirs.put_batch(batch(), false));
+        inbox.close();
+        assert!(!reader.join().expect("no panic"));
+    }
+}

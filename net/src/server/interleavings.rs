@@ -46,7 +46,7 @@ fn chunk(first: u64) -> Chunk {
 }
 
 fn batch() -> Batch {
-    Batch { conn: CONN, bytes: Vec::new(), mid_frame: false, end: None }
+    Batch { conn: CONN, bytes: Vec::new(), begun: 0, end: None }
 }
 
 fn accepted() -> Accepted {
@@ -94,7 +94,7 @@ fn a_pump_sleeps_through_no_order_and_no_halt_and_gets_the_log_in_order() {
 #[test]
 fn the_hub_sleeps_through_nothing_that_is_put_in() {
     check(3, || {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(1 << 20));
         let there = Arc::clone(&inbox);
         let reader = thread::spawn(move || assert!(there.put_batch(batch(), false)));
         let there = Arc::clone(&inbox);
@@ -120,7 +120,7 @@ fn the_hub_sleeps_through_nothing_that_is_put_in() {
 #[test]
 fn an_acceptor_that_waits_for_room_goes_on_when_there_is_some_or_the_hub_is_gone() {
     check(3, || {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(1 << 20));
         let there = Arc::clone(&inbox);
         let acceptor = thread::spawn(move || {
             let mut count = 0;
@@ -156,7 +156,7 @@ fn a_connection_has_one_batch_with_the_hub_and_is_read_again_once_that_gives_the
             let told = epoll::wait(&*poll, &mut events, Some(&at_once));
             !told.expect("it can be asked").0.is_empty()
         };
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(1 << 20));
         let (there, theirs_too) = (Arc::clone(&inbox), Arc::clone(&credit));
         let reader = thread::spawn(move || {
             let mut batches = 0;
@@ -190,7 +190,7 @@ fn a_connection_has_one_batch_with_the_hub_and_is_read_again_once_that_gives_the
 #[test]
 fn a_keeper_that_is_stopped_has_answered_every_dial_and_joined_its_thread() {
     check(2, || {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(1 << 20));
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (keeper, handle) = Keeper::new(Arc::clone(&inbox), Log::new(|_, _| ()), from);
         let keeper = thread::spawn(move || keeper.run());
@@ -211,7 +211,7 @@ fn a_keeper_that_is_stopped_has_answered_every_dial_and_joined_its_thread() {
 #[test]
 fn when_the_hub_ends_everyone_else_does() {
     check(2, || {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(1 << 20));
         let mailbox = Arc::new(Mailbox::new().expect("a descriptor"));
         let (there, box_there) = (Arc::clone(&inbox), Arc::clone(&mailbox));
         let pump = thread::spawn(move || {

@@ -51,6 +51,7 @@ mod intake;
 mod interleavings;
 mod keeper;
 mod node;
+mod polled;
 mod pump;
 mod reader;
 mod storage;
@@ -60,6 +61,7 @@ mod tests;
 pub use config::{DRAIN, OnCrash, ServerConfig};
 pub use error::ServerError;
 pub use hub::Ended;
+pub use polled::{PollFd, PollFlags, PolledServer};
 pub use storage::{MemoryStorage, PersistAnswer, Persisted, Storage};
 
 /// Starts chat servers.
@@ -172,7 +174,7 @@ fn start<N: Node>(
     let listener = listen(config.listen).map_err(cannot_listen)?;
     let local_addr = local_addr(&listener).map_err(cannot_listen)?;
     cut_connections(&mut config.limits, &config.log);
-    let inbox = Arc::new(Inbox::new());
+    let inbox = Arc::new(Inbox::new(config.limits.read_bytes_max));
     let (clock, entropy) = (Clock::start(), draw()?);
     let incarnation = config.storage.start(PersistAnswer::new(Arc::clone(&inbox)));
     let machine_config = machine_config(&config, local_addr, entropy, incarnation)?;

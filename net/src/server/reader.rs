@@ -15,6 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use cordee_core::chat::server::begun_bytes;
 use cordee_core::ids::ConnId;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -46,8 +47,8 @@ struct State {
 struct Source {
     credit: Arc<Credit>,
     intake: Intake,
-    /// Whether the hub was told that a frame has begun and is not whole.
-    told_mid_frame: bool,
+    /// What the hub was told of a frame that is not whole.
+    told_begun: u32,
     /// So much is read from it after it was closed, not more.
     discard_bytes: usize,
 }
@@ -80,7 +81,7 @@ impl Desk {
         state.arrived.push(Source {
             credit: Arc::clone(credit),
             intake: Intake::new(first_bytes_max, frame_bytes_max),
-            told_mid_frame: false,
+            told_begun: 0,
             discard_bytes: DISCARDED_BYTES_MAX,
         });
         Ok(())
@@ -165,13 +166,13 @@ impl Source {
             Err(Errno::AGAIN) => return true,
             Err(_) => (Vec::new(), Some(End::Closed)),
         };
-        let mid_frame = end.is_none() && self.intake.is_mid_frame();
-        if bytes.is_empty() && end.is_none() && mid_frame == self.told_mid_frame {
+        let begun = if end.is_none() { begun_bytes(self.intake.begun_bytes()) } else { 0 };
+        if bytes.is_empty() && end.is_none() && begun == self.told_begun {
             return true;
         }
-        self.told_mid_frame = mid_frame;
+        self.told_begun = begun;
         self.credit.hand_over();
-        let batch = Batch { conn: self.credit.conn(), bytes, mid_frame, end };
+        let batch = Batch { conn: self.credit.conn(), bytes, begun, end };
         // When the hub is gone it has closed the credit, or is about to.
         inbox.put_batch(batch, self.credit.is_peer());
         end != Some(End::Closed)

@@ -73,10 +73,11 @@ impl ChatClient {
             return;
         }
         self.stage = Stage::Arrived;
-        while let Some(command) = self.waiting.pop_front() {
+        // What waits counts no more: it would take the place of what it becomes.
+        (self.waiting_bytes, self.waiting_requests) = (0, 0);
+        for command in core::mem::take(&mut self.waiting) {
             self.run(now, command, out);
         }
-        self.waiting_bytes = 0;
     }
 
     /// Takes out a request that was answered, and sends the one that waited for that.

@@ -53,6 +53,7 @@ impl ChatClient {
             return self.tell_error(command.reference(), Reason::Busy, "", out);
         }
         self.waiting_bytes += command.bytes();
+        self.waiting_requests += usize::from(!matches!(command, Command::Say { .. }));
         self.waiting.push_back(command);
     }
 

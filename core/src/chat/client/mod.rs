@@ -106,9 +106,10 @@ pub struct ChatClient {
     outgoing: Outgoing,
     requests: Requests,
     roster: Roster,
-    /// Commands that came before the first attachment, and their bytes.
+    /// Commands that came before the first attachment, their bytes, and how many are requests.
     waiting: VecDeque<Command>,
     waiting_bytes: usize,
+    waiting_requests: usize,
     /// The lists of users and rooms that come on the first arrival.
     arrival: Arrival,
     /// Counts what the application wanted.
@@ -227,6 +228,7 @@ impl ChatClient {
             requests: Requests::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            waiting_requests: 0,
             arrival: Arrival::default(),
             order: 0,
             body_bytes_max: link::BODY_BYTES_MAX,
@@ -276,7 +278,7 @@ impl ChatClient {
         said >= limits.unacknowledged_max as usize
             || self.outgoing.bytes() + self.waiting_bytes
                 >= limits.unacknowledged_bytes_max as usize
-            || self.requests.len() >= limits.requests_max as usize
+            || self.requests.len() + self.waiting_requests >= limits.requests_max as usize
     }
 
     /// Who the author of the session's messages is. It becomes another one when the cluster has

@@ -70,6 +70,15 @@ pub struct Source {
     pub loopback: bool,
 }
 
+/// What is held of a frame that is not whole counts as so much, or as a power of two above it.
+pub const BEGUN_BYTES_MIN: u32 = 4 << 10;
+
+/// How much is held of a frame of which `held` bytes came, for [`Input::MidFrame`].
+#[must_use]
+pub fn begun_bytes(held: usize) -> u32 {
+    if held == 0 { 0 } else { (held.next_power_of_two() as u32).max(BEGUN_BYTES_MIN) }
+}
+
 /// A dial that the machine asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct DialId(pub u64);
@@ -93,12 +102,13 @@ pub enum Input<'a> {
         /// What is wrong.
         error: WireError,
     },
-    /// The first bytes of a frame came, and the rest did not yet (`true`), or it is whole (`false`).
+    /// A frame came in part, or is whole.
     MidFrame {
         /// On which connection.
         conn: ConnId,
-        /// Whether a frame is incomplete.
-        begun: bool,
+        /// How much is held of a frame that is not whole, rounded up to a power of two of at
+        /// least [`BEGUN_BYTES_MIN`]; 0 when there is none. To be said when it changes.
+        bytes: u32,
     },
     /// The stream ended or failed. The id is void afterwards.
     Closed {
@@ -110,7 +120,7 @@ pub enum Input<'a> {
         /// Which.
         dial: DialId,
     },
-    /// Bytes of [`Effect::Send`] and [`Effect::SendAt`] left for the network.
+    /// Bytes of [`Effect::Send`], [`Effect::SendStamped`] and [`Effect::SendAt`] left for the network.
     Drained {
         /// On which connection.
         conn: ConnId,
@@ -244,6 +254,12 @@ pub enum Effect {
     },
     /// Read from this connection again.
     Unpause {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Drop what is queued for the connection, but for the rest of a frame that has left in part;
+    /// it follows the log no more. Comes before its [`Effect::Close`].
+    Discard {
         /// Which connection.
         conn: ConnId,
     },

@@ -20,8 +20,8 @@ pub(super) struct Conn {
     pub(super) opened: Time,
     /// When bytes last came.
     pub(super) heard: Time,
-    /// Since when a frame is incomplete.
-    pub(super) mid_frame: Option<Time>,
+    /// Since when a frame is incomplete, and how many bytes of it are there.
+    pub(super) begun: Option<(Time, u32)>,
     /// Bytes queued outside the log and not yet drained.
     pub(super) queued: u32,
     /// Requests that may still be made before the connection is not read for a while.
@@ -136,8 +136,9 @@ pub(super) struct Backfill {
     pub(super) room: String,
     pub(super) scope: ScopeRef,
     pub(super) catch_up: Option<Box<CatchUp>>,
-    /// What the client has of the room, by origin.
-    pub(super) seen: Vec<u64>,
+    /// What the client has of the room: as pairs, which take no more than the frame in which they
+    /// came, as several may wait.
+    pub(super) seen: Vec<(OriginRef, u64)>,
 }
 
 /// A message that was accepted.
@@ -246,7 +247,7 @@ impl Conn {
             source,
             opened: now,
             heard: now,
-            mid_frame: None,
+            begun: None,
             queued: 0,
             allowance,
             paused: Paused::default(),

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::conn::{Attached, Backfill, Feed, Unacknowledged, at};
+use super::conn::{Attached, Backfill, Feed, Unacknowledged, at, raise};
 use super::{ChatServer, Effect};
 use crate::archive::CatchUp;
 use crate::ids::{ConnId, OriginRef, Position, ScopeRef};
@@ -19,8 +19,8 @@ const ACK_MAX: usize = 4_096;
 impl ChatServer {
     /// Bytes left the queue of a connection: there may be place for more.
     pub(super) fn on_drained(&mut self, id: ConnId, bytes: u32, out: &mut Outbox<Effect>) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.queued = conn.queued.saturating_sub(bytes);
+        self.unqueue(id, bytes);
+        let Some(conn) = self.conns.get(id) else { return };
         if conn.peer().is_some() {
             self.feed_peer(id, out);
         } else {
@@ -32,7 +32,7 @@ impl ChatServer {
     /// Sends a client what it lacks, as much as there is place for.
     pub(super) fn feed(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
         loop {
-            let window = self.limits().catch_up_bytes_max;
+            let window = self.at_most_a_share(self.limits().catch_up_bytes_max);
             let Some(conn) = self.conns.get(id) else { return };
             let Some(attached) = conn.attached() else { return };
             if conn.queued >= window {
@@ -128,7 +128,10 @@ impl ChatServer {
         };
         let Some(mut backfill) = attached.backfills.pop_front() else { return false };
         let mut catch_up = backfill.catch_up.take().unwrap_or_else(|| {
-            let seen = core::mem::take(&mut backfill.seen);
+            let mut seen = Vec::new();
+            for (origin, number) in core::mem::take(&mut backfill.seen) {
+                raise(&mut seen, origin, number);
+            }
             Box::new(CatchUp::new(&[backfill.scope], seen, until.clone()))
         });
         let (_, whole) = if planted!(NoBackfill) {
@@ -145,7 +148,8 @@ impl ChatServer {
         let done = catch_up.until();
         if until.iter().enumerate().any(|(o, n)| at(done, OriginRef(o as u32)) < *n) {
             // Entries came meanwhile: perhaps of this room.
-            backfill.seen = catch_up.into_until();
+            let seen = catch_up.into_until();
+            backfill.catch_up = Some(Box::new(CatchUp::new(&[backfill.scope], seen, until)));
             self.put_back(id, backfill);
             return true;
         }
@@ -321,7 +325,8 @@ impl ChatServer {
     }
 
     pub(super) fn has_full_queue(&self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.queued >= self.limits().queue_bytes_max)
+        let most = self.at_most_a_share(self.limits().queue_bytes_max);
+        self.conns.get(id).is_some_and(|conn| conn.queued >= most)
     }
 
     pub(super) fn unpause_if_drained(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
@@ -354,9 +359,10 @@ impl ChatServer {
     fn is_behind(&self, id: ConnId, share: u64) -> bool {
         let Some(conn) = self.conns.get(id) else { return false };
         let limits = self.limits();
+        let queue_max = u64::from(self.at_most_a_share(limits.queue_bytes_max));
         let unacknowledged = conn.attached().map_or(0, |a: &Attached| a.unacknowledged.len());
         unacknowledged as u64 >= u64::from(limits.unacknowledged_max) / share
-            || u64::from(conn.queued) >= u64::from(limits.queue_bytes_max) / share
+            || u64::from(conn.queued) >= (queue_max / share).max(1)
             || self.storage.bytes >= limits.unpersisted_bytes_max / share
     }
 

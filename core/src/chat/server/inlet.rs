@@ -1,6 +1,6 @@
 //! The way into a server: bytes as they come, inputs as the machine wants them.
 
-use super::Input;
+use super::{Input, begun_bytes};
 use crate::framing::{Deframer, frames};
 use crate::ids::ConnId;
 use crate::limits::Limits;
@@ -14,7 +14,8 @@ pub struct Inlet {
     conn: ConnId,
     deframer: Deframer,
     frame_bytes_max: usize,
-    mid_frame: bool,
+    /// What was last said of a frame that is not whole.
+    begun: u32,
     broken: bool,
 }
 
@@ -35,7 +36,7 @@ impl Inlet {
     fn new(conn: ConnId, first_bytes_max: u32, limits: &Limits) -> Self {
         let deframer = Deframer::new(first_bytes_max as usize);
         let frame_bytes_max = limits.frame_bytes_max as usize;
-        Inlet { conn, deframer, frame_bytes_max, mid_frame: false, broken: false }
+        Inlet { conn, deframer, frame_bytes_max, begun: 0, broken: false }
     }
 
     /// Where to put the bytes that come next; empty when the stream is broken and to be read no
@@ -63,17 +64,18 @@ impl Inlet {
             self.deframer.set_frame_bytes_max(self.frame_bytes_max);
         }
         let whole = self.deframer.ready().map_or(0, |whole| {
-            if !whole.is_empty() && core::mem::take(&mut self.mid_frame) {
-                give(Input::MidFrame { conn, begun: false });
+            if !whole.is_empty() && core::mem::take(&mut self.begun) > 0 {
+                give(Input::MidFrame { conn, bytes: 0 });
             }
             frames(whole).for_each(|frame| give(Input::Frame { conn, frame }));
             whole.len()
         });
         self.deframer.consume(whole);
-        let begun = self.deframer.is_mid_frame();
-        if begun != core::mem::replace(&mut self.mid_frame, begun) {
-            give(Input::MidFrame { conn, begun });
+        let begun = begun_bytes(self.deframer.begun_bytes());
+        if begun != core::mem::replace(&mut self.begun, begun) {
+            give(Input::MidFrame { conn, bytes: begun });
         }
+        self.deframer.release();
         if let (Err(error), false) = (self.deframer.ready(), self.broken) {
             self.broken = true;
             give(Input::Broken { conn, error });
@@ -103,7 +105,7 @@ mod tests {
         inlet.inputs(|input| {
             given.push(match input {
                 Input::Frame { frame, .. } => Given::Frame(frame.kind, frame.payload.len()),
-                Input::MidFrame { begun, .. } => Given::MidFrame(begun),
+                Input::MidFrame { bytes, .. } => Given::MidFrame(bytes > 0),
                 Input::Broken { error, .. } => Given::Broken(error),
                 _ => unreachable!("nothing else comes of bytes"),
             });

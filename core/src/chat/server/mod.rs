@@ -13,7 +13,8 @@
 //! names, `entries` takes messages in and shows them, `delivery` sends archive and
 //! acknowledgements, `requests` answers questions, `links` and `replication` keep the mesh,
 //! `floors` makes good what cannot be replicated any more,
-//! `presence` keeps the roster, `upkeep` is what time brings.
+//! `presence` keeps the roster, `queues` bounds what waits for all connections, `upkeep` is what
+//! time brings.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
@@ -48,6 +49,7 @@ mod links;
 mod members;
 mod outlets;
 mod presence;
+mod queues;
 mod replication;
 mod requests;
 mod rooms;
@@ -58,7 +60,7 @@ mod tests;
 mod upkeep;
 mod waiting;
 
-pub use api::{Config, DialId, Effect, Input, Source};
+pub use api::{BEGUN_BYTES_MIN, Config, DialId, Effect, Input, Source, begun_bytes};
 pub use inlet::Inlet;
 pub use outlets::{Outlets, Sent};
 
@@ -66,6 +68,8 @@ use claims::Claims;
 use clock::HybridClock;
 use conn::{Conn, Phase};
 use members::Members;
+use queues::Queues;
+pub(crate) use queues::ROUND_BYTES;
 use rooms::Rooms;
 use roster::Roster;
 use waiting::Waiting;
@@ -95,6 +99,7 @@ pub struct ChatServer {
     waiting: Waiting,
     conns: Slab<Conn>,
     pending: u32,
+    queues: Queues,
     /// Which connection a session is attached by.
     sessions: BTreeMap<SessionId, ConnId>,
     /// The link to each server.
@@ -242,6 +247,8 @@ pub struct Stats {
     pub linked: u64,
     /// Times that a peer with an equal vector had another digest: a fault.
     pub diverged: u64,
+    /// Connections closed because they held most of what was queued for all, and that was too much.
+    pub relieved: u64,
 }
 
 impl ChatServer {
@@ -286,6 +293,7 @@ impl ChatServer {
             waiting: Waiting::new(limits.waiting_bytes_max),
             conns: Slab::new(),
             pending: 0,
+            queues: Queues::default(),
             sessions: BTreeMap::new(),
             links: BTreeMap::new(),
             peers: Vec::new(),
@@ -438,13 +446,6 @@ impl ChatServer {
         out.push(Effect::Send { conn, bytes, notify: false });
     }
 
-    /// Counts bytes that were queued for a connection; one that takes none is not read.
-    fn queue(&mut self, conn: ConnId, bytes: usize) {
-        if let Some(conn) = self.conns.get_mut(conn) {
-            conn.queued = conn.queued.saturating_add(bytes as u32);
-        }
-    }
-
     /// Appends a message to the log, for clients that see `scope`.
     fn publish<'a, M: Message<'a>>(
         &mut self,
@@ -490,6 +491,7 @@ impl ChatServer {
     }
 
     fn close_with(&mut self, conn: ConnId, bye: &Bye<'_>, out: &mut Outbox<Effect>) {
+        self.discard(conn, bye.reason, out);
         self.send(conn, bye, out);
         out.push(Effect::Close { conn, reason: bye.reason });
         self.lost(conn, out);
@@ -499,6 +501,7 @@ impl ChatServer {
     fn lost(&mut self, conn: ConnId, out: &mut Outbox<Effect>) {
         let Some(gone) = self.conns.remove(conn) else { return };
         self.paused -= u32::from(gone.paused.backlog);
+        self.stop_counting(&gone);
         match gone.phase {
             Phase::Pending => self.pending -= 1,
             Phase::Dialled(dial) => self.members.dial_ended(dial, None, self.now, &mut self.prng),
@@ -567,7 +570,7 @@ impl Machine for ChatServer {
                 let reason = if first { Reason::NotCordee } else { error.into() };
                 self.close(conn, reason, out);
             }
-            Input::MidFrame { conn, begun } => self.on_mid_frame(now, conn, begun),
+            Input::MidFrame { conn, bytes } => self.on_mid_frame(now, conn, bytes, out),
             Input::Closed { conn } => self.lost(conn, out),
             Input::DialFailed { dial } => {
                 self.members.dial_ended(dial, None, now, &mut self.prng);
@@ -580,11 +583,13 @@ impl Machine for ChatServer {
             Input::Persisted { through, durable } => self.on_persisted(through, durable, out),
             Input::Drain => self.on_drain(now, out),
         }
+        self.relieve(out);
     }
 
     fn handle_timeout(&mut self, now: Time, out: &mut Outbox<Effect>) {
         self.clock_now(now);
         self.on_time(now, out);
+        self.relieve(out);
     }
 
     fn poll_timeout(&self) -> Option<Time> {
@@ -621,6 +626,8 @@ impl ChatServer {
         let pending = self.conns.iter().filter(|(_, conn)| conn.is_pending()).count();
         assert_eq!(pending as u32, self.pending, "pending connections are counted");
         assert!(self.conns.len() as u32 <= self.limits().connections_max);
+        self.queues.check(self.conns.iter().map(|(_, conn)| conn));
+        assert!(self.queued_bytes() <= self.limits().queued_bytes_max, "queues are bounded");
         for (session, conn) in &self.sessions {
             let attached = self.conns.get(*conn).and_then(Conn::attached);
             let attached = attached.expect("a session's connection is attached");

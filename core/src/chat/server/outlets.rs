@@ -14,7 +14,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use super::Effect;
-use crate::framing::HEADER_BYTES;
+use crate::framing::{HEADER_BYTES, end_of_frame};
 use crate::ids::{ConnId, OriginRef, Position, ScopeRef};
 use crate::log::{Chunk, ChunkBuilder, Cursor, Items, Visibility};
 use crate::outbox::Span;
@@ -127,6 +127,7 @@ impl Outlets {
                 self.builder.push(&arena[frames.range()], Items::new(&arena[items.range()]));
             }
             Effect::Trim { before } => self.trim(before),
+            Effect::Discard { conn } => self.outlet(conn).discard(),
             Effect::Close { conn, .. } => {
                 self.outlet(conn).closing = Some(now + SECOND_US);
                 return Some(effect);
@@ -162,7 +163,10 @@ impl Outlets {
             outlet.drained += core::mem::take(&mut outlet.counted);
         }
         outlet.blocked_since = match outlet.blocked_since {
-            _ if outlet.is_sent() => None,
+            _ if outlet.is_sent() => {
+                outlet.let_go_of_much();
+                None
+            }
             Some(since) if !took_any => Some(since),
             _ => Some(now),
         };
@@ -203,6 +207,13 @@ impl Outlets {
         outlet.is_flushed()
             && outlet.changes.is_empty()
             && outlet.cursor.as_ref().is_some_and(at_end)
+    }
+
+    /// What is queued outside the log for all connections takes so many bytes of memory, what is
+    /// about to leave included.
+    #[must_use]
+    pub fn queued_memory_bytes(&self) -> usize {
+        self.outlets.values().map(Outlet::memory_bytes).sum()
     }
 
     /// Where the connection stands in the log, while it follows.
@@ -251,6 +262,18 @@ impl Outlet {
         }
     }
 
+    /// Drops what is queued, but for the rest of a frame that has left in part.
+    fn discard(&mut self) {
+        self.unfollow();
+        self.private.clear();
+        self.private.shrink_to_fit();
+        self.changes.shrink_to_fit();
+        let end = end_of_frame(&self.going, self.gone);
+        self.going.truncate(end);
+        self.going.shrink_to_fit();
+        (self.counted, self.drained) = (0, 0);
+    }
+
     fn change(&mut self, at: Position, change: Change) {
         let cursor = self.cursor.as_ref().expect("a change comes after the cursor");
         assert!(at >= cursor.position(), "a change lies ahead of the cursor");
@@ -266,6 +289,22 @@ impl Outlet {
     /// Whether nothing is left to be said before the log.
     fn is_flushed(&self) -> bool {
         self.private.is_empty() && self.is_sent()
+    }
+
+    /// What was long and has left takes no memory.
+    fn let_go_of_much(&mut self) {
+        if self.going.capacity() > 2 * SLICE_BYTES {
+            (self.going, self.gone) = (Vec::new(), 0);
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let private = self.private.iter().map(|private| private.bytes.capacity());
+        let changes = self.changes.iter().map(|(_, change)| match change {
+            Change::Send(bytes) => bytes.capacity(),
+            Change::Show(..) | Change::Hide(..) => 0,
+        });
+        private.chain(changes).sum::<usize>() + self.going.capacity()
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -285,8 +324,7 @@ impl Outlet {
             }
             _ => {}
         }
-        // The machine does not count what it has stamped.
-        self.counted += if stamped { 0 } else { bytes.len() as u32 };
+        self.counted += bytes.len() as u32;
         self.put(&bytes);
         Next::Bytes
     }

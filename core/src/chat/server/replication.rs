@@ -125,8 +125,8 @@ impl ChatServer {
 
     /// Sends a peer what it lacks of our own log, then what it asked for, as it drains.
     pub(super) fn feed_peer(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
-        let window = self.limits().catch_up_bytes_max;
         loop {
+            let window = self.at_most_a_share(self.limits().catch_up_bytes_max);
             let Some(conn) = self.conns.get(id) else { return };
             let Some(peer) = conn.peer() else { return };
             if conn.queued >= window {

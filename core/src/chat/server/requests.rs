@@ -126,6 +126,7 @@ impl ChatServer {
                 }
             }
             Bye::KIND => {
+                self.discard(id, Reason::Goodbye, out);
                 out.push(Effect::Close { conn: id, reason: Reason::Goodbye });
                 self.lost(id, out);
             }
@@ -432,7 +433,7 @@ impl ChatServer {
 
     /// The first of `entries`, or the last, that fit a queue; one at the least.
     fn that_fit_an_answer<'e>(&self, entries: &'e [EntryId], last: bool) -> &'e [EntryId] {
-        let bytes_max = self.limits().queue_bytes_max as usize;
+        let bytes_max = self.at_most_a_share(self.limits().queue_bytes_max) as usize;
         let mut bytes = 0;
         let mut fits = |id: &&EntryId| {
             let first = bytes == 0;
@@ -457,13 +458,12 @@ impl ChatServer {
         entries: &[EntryId],
         out: &mut Outbox<Effect>,
     ) {
-        let (archive, final_clock) = (&self.archive, self.final_clock);
         let mut rest = entries;
         loop {
             let mut page: Vec<Entry<'_>> = Vec::new();
             let mut bytes = LIST_FRAME_BYTES;
             for id in rest {
-                let entry = archive.entry(*id, final_clock);
+                let entry = self.archive.entry(*id, self.final_clock);
                 bytes += entry_bytes_max(&entry);
                 if bytes > FRAME_BYTES_MAX && !page.is_empty() {
                     break;
@@ -474,9 +474,7 @@ impl ChatServer {
             let more = !rest.is_empty();
             let part = Page { request, more, total, entries: Seq::new(&page) };
             let span = out.encode(|arena| part.put_frame(arena));
-            if let Some(conn) = self.conns.get_mut(id) {
-                conn.queued = conn.queued.saturating_add(span.len() as u32);
-            }
+            self.queue(id, span.len());
             out.push(Effect::Send { conn: id, bytes: span, notify: false });
             if !more {
                 return;
@@ -510,7 +508,11 @@ impl ChatServer {
             .map(|(id, _)| id)
             .collect();
         let mut more = false;
+        let round = self.round_limit();
         for id in searching {
+            if self.is_round_over(round) {
+                return true;
+            }
             more |= self.search_step(id, out);
         }
         more
@@ -564,7 +566,7 @@ impl ChatServer {
         request: u64,
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
-        let attached = self.attached(id)?;
+        let attached = self.may_ask(id)?;
         let ma = self.ma_of(attached);
         let mt = match attached.feed {
             Feed::CatchUp { mt, .. } => mt,

@@ -122,6 +122,7 @@ impl ChatServer {
             Returned::KIND => self.on_returned(now, id, out),
             chat::Quit::KIND => self.on_quit(now, id, out),
             Bye::KIND => {
+                self.discard(id, Reason::Goodbye, out);
                 out.push(Effect::Close { conn: id, reason: Reason::Goodbye });
                 self.lost(id, out);
                 Ok(())
@@ -392,7 +393,13 @@ impl ChatServer {
     /// Clients that wait for something, whose time is up or whose wait may be over.
     pub(super) fn go_on_attaching_all(&mut self, now: Time, out: &mut Outbox<Effect>) {
         let mut waiting = core::mem::take(&mut self.attaching);
+        let round = self.round_limit();
         waiting.retain(|id| {
+            if self.is_round_over(round) {
+                // The others have their turn at the next call, which is at once.
+                self.soon.attach = true;
+                return true;
+            }
             match self.client_ref(*id) {
                 Some(Client::Awaiting(..)) => self.go_on_attaching(now, *id, out),
                 Some(Client::Returning(_, deadline, _)) if now >= *deadline => {
@@ -443,7 +450,7 @@ impl ChatServer {
             .filter(|(room, _)| rooms.contains(room))
             .map(|(room, seen)| {
                 let scope = self.archive.scope(&Scope::Room(room));
-                let (seen, _) = self.cut_to_what_is_here(seen);
+                let seen = self.pairs_of_what_is_here(seen);
                 Backfill { room: room.clone(), scope, catch_up: None, seen }
             })
             .collect();
@@ -512,6 +519,15 @@ impl ChatServer {
             }
         }
         (here, cut)
+    }
+
+    /// A client's vector of a room by our references, cut to what is here.
+    fn pairs_of_what_is_here(&self, seen: &[(Origin, u64)]) -> Vec<(OriginRef, u64)> {
+        let pairs = seen.iter().filter_map(|&(origin, number)| {
+            let reference = self.archive.find_origin(&origin)?;
+            Some((reference, number.min(self.archive.shown(reference))))
+        });
+        pairs.collect()
     }
 
     /// What this server shows, by its references.

@@ -30,13 +30,6 @@ impl ChatServer {
         self.now = self.now.max(now);
     }
 
-    pub(super) fn on_mid_frame(&mut self, now: Time, id: ConnId, begun: bool) {
-        if let Some(conn) = self.conns.get_mut(id) {
-            conn.heard = now;
-            conn.mid_frame = begun.then_some(now);
-        }
-    }
-
     pub(super) fn on_time(&mut self, now: Time, out: &mut Outbox<Effect>) {
         if self.soon.any() && self.soon_due <= now {
             self.end_batch(now, out);
@@ -85,6 +78,7 @@ impl ChatServer {
         self.go_on_attaching_all(now, out);
         self.depart_overdue(now, out);
         self.decide_overdue(now, out);
+        self.queues.expire(now);
         self.reservations.retain(|_, until| *until > now);
         let came = self.stats.shown + self.stats.waited;
         if self.join_progress.0 != came {
@@ -126,7 +120,7 @@ impl ChatServer {
                 {
                     Some(Reason::HelloTimeout)
                 }
-                _ if conn.mid_frame.is_some_and(|at| now.since_us(at) >= limits.frame_us_max) => {
+                _ if conn.begun.is_some_and(|(at, _)| now.since_us(at) >= limits.frame_us_max) => {
                     Some(Reason::FrameTimeout)
                 }
                 Phase::Client(_) | Phase::Observer

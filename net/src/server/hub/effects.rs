@@ -71,6 +71,7 @@ impl<N: Node> Hub<N> {
                 }
             }
             Effect::Unpause { conn } => self.unpause(conn),
+            Effect::Discard { conn } => self.order_known(conn, Command::Discard { conn }),
             Effect::Close { conn, reason } => {
                 self.unlink(conn, reason.word());
             }
@@ -187,6 +188,7 @@ pub(super) fn conn_of(effect: &Effect) -> Option<ConnId> {
         | Effect::Hide { conn, .. }
         | Effect::Pause { conn }
         | Effect::Unpause { conn }
+        | Effect::Discard { conn }
         | Effect::Close { conn, .. } => Some(conn),
         Effect::Publish { .. }
         | Effect::Trim { .. }

@@ -18,8 +18,8 @@ pub(super) struct Link {
     pub(super) credit: Arc<Credit>,
     /// Whether it follows the log as a peer.
     pub(super) peer: bool,
-    /// Whether the machine knows that a frame has begun and is not whole.
-    pub(super) mid_frame: bool,
+    /// What the machine knows of a frame that has begun and is not whole.
+    pub(super) begun: u32,
     /// Whether the reader is not to have its credit back.
     pub(super) paused: bool,
     /// Whether it is withheld.

@@ -40,7 +40,7 @@ use refusal::{Refusals, bye, refuse};
 mod dials;
 mod effects;
 mod links;
-mod refusal;
+pub(crate) mod refusal;
 #[cfg(test)]
 mod testing;
 
@@ -161,19 +161,21 @@ impl<N: Node> Hub<N> {
             let Some(accepted) = self.taken.accepted.pop_front() else { break };
             self.on_accepted(now, accepted);
         }
-        let mut budget = Budget::default();
+        let (mut budget, mut handled) = (Budget::default(), 0);
         while let Some(batch) = budget.next(&mut self.taken.clients) {
+            handled += batch.bytes.len();
             self.on_batch(now, batch);
         }
+        self.parts.inbox.handled(handled);
     }
 
     fn on_batch(&mut self, now: Time, batch: Batch) {
-        let Batch { conn, bytes, mid_frame, end } = batch;
+        let Batch { conn, bytes, begun, end } = batch;
         let Some(link) = self.links.get_mut(conn) else { return };
-        let had_begun = std::mem::replace(&mut link.mid_frame, mid_frame);
-        let finished = had_begun && (!bytes.is_empty() || !mid_frame);
-        if finished {
-            self.input(now, Input::MidFrame { conn, begun: false });
+        let mut known = std::mem::replace(&mut link.begun, begun);
+        if known > 0 && (!bytes.is_empty() || begun == 0) {
+            known = 0;
+            self.input(now, Input::MidFrame { conn, bytes: 0 });
         }
         for frame in frames(&bytes) {
             if !self.links.has(conn) || self.ended.is_some() {
@@ -181,8 +183,8 @@ impl<N: Node> Hub<N> {
             }
             self.input(now, Input::Frame { conn, frame });
         }
-        if mid_frame && (finished || !had_begun) && self.links.has(conn) {
-            self.input(now, Input::MidFrame { conn, begun: true });
+        if begun != known && self.links.has(conn) {
+            self.input(now, Input::MidFrame { conn, bytes: begun });
         }
         match end {
             None => self.give_back(conn),
@@ -327,7 +329,7 @@ impl<N: Node> Hub<N> {
             socket,
             credit,
             peer: false,
-            mid_frame: false,
+            begun: 0,
             paused: false,
             held: false,
         });

@@ -13,14 +13,14 @@ use crate::log::Log;
 use crate::socket::send_now;
 
 /// The frame that says why.
-pub(super) fn bye(reason: Reason) -> Vec<u8> {
+pub(crate) fn bye(reason: Reason) -> Vec<u8> {
     let mut frame = Vec::new();
     Bye { reason, retry_ms: RETRY_MS, next: "", detail: "" }.put_frame(&mut frame);
     frame
 }
 
 /// Says why and closes, without waiting for anything.
-pub(super) fn refuse(socket: &Socket, reason: Reason) {
+pub(crate) fn refuse(socket: &Socket, reason: Reason) {
     // Whether it arrives is of no concern: the connection ends either way.
     let _ = send_now(socket, &[IoSlice::new(&bye(reason))]);
     let _ = socket.shutdown(Shutdown::Write);
@@ -38,7 +38,7 @@ fn discard_now(mut socket: &Socket) -> io::Result<()> {
 
 /// Counts warnings, of which somebody who connects in a loop provokes any number.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(crate) struct Refusals {
     second: u64,
     said: u32,
     unsaid: u32,
@@ -46,7 +46,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Warns, unless it was done often enough in this second.
-    pub(super) fn warn(&mut self, now: Time, log: &Log, line: &str) {
+    pub(crate) fn warn(&mut self, now: Time, log: &Log, line: &str) {
         let second = now.0 / SECOND_US;
         if second != self.second {
             if self.unsaid > 0 {

@@ -79,7 +79,6 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 struct Private {
     bytes: Vec<u8>,
-    uncounted: usize,
     notify: bool,
     /// Where frames begin that want MT.
     stamps: Vec<usize>,
@@ -147,7 +146,6 @@ impl Connection {
         let at = self.private.bytes.len();
         self.private(bytes, pool);
         self.private.stamps.push(at);
-        self.private.uncounted += bytes.len();
     }
 
     fn private(&mut self, bytes: &[u8], pool: &mut Pool) {
@@ -218,6 +216,16 @@ impl Connection {
                 self.drained += bytes.len() as u32;
             }
         }
+    }
+
+    /// Drops what is queued, but for the rest of a frame that has left in part.
+    pub(super) fn discard(&mut self) {
+        self.follow = None;
+        self.positioned = VecDeque::new();
+        self.private = Private::default();
+        let begun = self.out.pop_front().filter(|piece| piece.sent > 0);
+        self.out = begun.and_then(Piece::rest_of_frame).into_iter().collect();
+        (self.drained, self.notices, self.notified) = (0, 0, false);
     }
 
     /// When the log no longer holds what the cursor reads next: what it passed. The cursor is
@@ -314,14 +322,14 @@ impl Connection {
         if self.private.bytes.is_empty() {
             return;
         }
-        let Private { mut bytes, uncounted, notify, stamps } = std::mem::take(&mut self.private);
+        let Private { mut bytes, notify, stamps } = std::mem::take(&mut self.private);
         if let Some(follow) = &self.follow {
             for at in stamps {
                 let payload = at + HEADER_BYTES;
                 BigEndian::write_u64(&mut bytes[payload..payload + 8], follow.cursor.mt());
             }
         }
-        self.out.push_back(Piece { bytes: Bytes::Owned(bytes), sent: 0, uncounted, notify });
+        self.out.push_back(Piece { bytes: Bytes::Owned(bytes), sent: 0, uncounted: 0, notify });
     }
 
     /// Hands `out` to the kernel. Returns how much it took, and how much it was offered.

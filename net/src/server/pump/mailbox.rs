@@ -23,6 +23,8 @@ pub(crate) enum Command {
     SendAt { conn: ConnId, at: Position, bytes: Range<u32> },
     /// As [`cordee_core::chat::server::Effect::Follow`].
     Follow { conn: ConnId, from: Position, peer: bool, mt: u64 },
+    /// As [`cordee_core::chat::server::Effect::Discard`].
+    Discard { conn: ConnId },
     /// As [`cordee_core::chat::server::Effect::Unfollow`].
     Unfollow { conn: ConnId },
     /// As [`cordee_core::chat::server::Effect::Show`].

@@ -166,6 +166,9 @@ impl Pump {
             Command::Unfollow { conn } => {
                 self.follow(*conn, |connection, _| connection.unfollow());
             }
+            Command::Discard { conn } => {
+                self.follow(*conn, |connection, _| connection.discard());
+            }
             Command::Chunk(chunk) => {
                 self.ring.push(Arc::clone(chunk));
                 for at in 0..self.followers.len() {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use cordee_core::framing::end_of_frame;
 use cordee_core::log::Chunk;
 
 use crate::sync::Arc;
@@ -13,7 +14,7 @@ pub(super) struct Piece {
     pub(super) bytes: Bytes,
     /// So many bytes left already.
     pub(super) sent: usize,
-    /// So many bytes are of the log or stamped: not counted as drained.
+    /// So many bytes are of the log: not counted as drained.
     pub(super) uncounted: usize,
     /// Whether the hub wants to know when the piece has left.
     pub(super) notify: bool,
@@ -39,6 +40,21 @@ impl Piece {
             Bytes::Scratch(range) => &scratch[range.clone()],
         };
         &all[self.sent..]
+    }
+
+    /// The rest of a frame that has left in part, as a piece of its own: nobody wants to know when
+    /// it has left.
+    pub(super) fn rest_of_frame(self) -> Option<Piece> {
+        let all = match &self.bytes {
+            Bytes::Owned(bytes) => &bytes[..],
+            Bytes::Log(chunk, range) => &chunk.frames()[range.clone()],
+            // It is there within a turn only.
+            Bytes::Scratch(_) => return None,
+        };
+        let rest = all[self.sent..end_of_frame(all, self.sent)].to_vec();
+        let uncounted = rest.len();
+        let bytes = Bytes::Owned(rest);
+        (uncounted > 0).then_some(Piece { bytes, sent: 0, uncounted, notify: false })
     }
 
     fn len(&self) -> usize {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use cordee_core::framing::{frames, put_frame};
+use cordee_core::framing::{HEADER_BYTES, frames, put_frame};
 use cordee_core::ids::{OriginRef, Position, ScopeRef};
 use cordee_core::log::{Audience, ChunkBuilder, EVERYONE, Item, Items};
 use socket2::{SockRef, Socket};
@@ -27,7 +27,7 @@ struct Rig {
 
 impl Rig {
     fn new(stall: Duration) -> Self {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(1 << 20));
         let mailbox = Arc::new(Mailbox::new().expect("descriptors"));
         let pump = Pump::new(Arc::clone(&mailbox), Arc::clone(&inbox), 1, stall);
         let pump = pump.expect("descriptors");
@@ -305,11 +305,13 @@ fn a_cursor_that_loses_its_place_is_dropped_and_can_be_made_anew() {
     assert_eq!(private(&mut stream), b"x");
 }
 
+const STAMPED: &[u8] = b"12345678 is stamped and counted, too";
+
 #[test]
 fn drained_bytes_are_told_in_pieces_or_when_asked_for_and_add_up() {
     let mut rig = Rig::new(NEVER);
     let (conn, mut stream) = rig.open();
-    let bytes = put(&mut rig.orders, b"12345678 is stamped and not counted");
+    let bytes = put(&mut rig.orders, STAMPED);
     rig.orders.push(Command::SendStamped { conn, bytes });
     rig.send(conn, b"quiet", false);
     rig.flush();
@@ -318,13 +320,15 @@ fn drained_bytes_are_told_in_pieces_or_when_asked_for_and_add_up() {
     rig.send(conn, &vec![1; 50_000], true);
     rig.flush();
     let reader = std::thread::spawn(move || private(&mut stream).len());
+    let all = (STAMPED.len() + b"quiet".len() + 50_000 + 3 * HEADER_BYTES) as u32;
     let (mut sum, mut reports) = (0, 0);
-    while sum < 10 + 50_005 {
+    while sum < all {
         let Report::Drained { bytes, .. } = rig.report() else { panic!("nothing else") };
-        assert!(bytes >= 16 << 10 || sum + bytes == 10 + 50_005, "{bytes} of {sum}");
+        assert!(bytes >= 16 << 10 || sum + bytes == all, "{bytes} of {sum}");
         sum += bytes;
         reports += 1;
     }
+    assert_eq!(sum, all);
     assert!(reports > 1, "the reader's end buffers little");
     assert_eq!(reader.join().expect("no panic"), 50_000);
 }
@@ -379,4 +383,32 @@ fn a_halt_lets_out_what_is_queued() {
         assert_eq!(private(&mut stream), b"goodbye");
         assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0);
     }
+}
+
+#[test]
+fn what_is_discarded_is_not_sent_but_for_the_rest_of_a_frame_that_left_in_part() {
+    let mut rig = Rig::new(NEVER);
+    let (conn, mut stream) = rig.open();
+    rig.follow(conn, &[1]);
+    // Far more than what the kernel takes: it ends amid a frame.
+    for _ in 0..400 {
+        rig.send(conn, &vec![1; 50_000], false);
+    }
+    rig.send_at(conn, 0, b"goes with the cursor");
+    rig.flush();
+    let Report::Drained { .. } = rig.report() else { panic!("it takes something") };
+    rig.orders.push(Command::Discard { conn });
+    rig.send(conn, b"bye", false);
+    rig.orders.push(Command::Close { conn });
+    rig.flush();
+    let mut whole = 0;
+    loop {
+        let frame = private(&mut stream);
+        if frame == b"bye" {
+            break;
+        }
+        assert_eq!(frame.len(), 50_000, "frames are whole");
+        whole += 1;
+    }
+    assert!(whole < 400, "{whole} frames were sent all the same");
 }

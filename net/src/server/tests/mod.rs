@@ -151,6 +151,7 @@ fn frames_come_whole_however_they_are_cut_and_begun_ones_are_told_of() {
     // One frame whole and the next begun: that is told after it.
     let long = frame(ask::NOTE, &[5; 60_000]);
     stream.write_all(&long[..30_000]).expect("the server reads");
+    // It is told again as more of it is held, in steps.
     rig.notes.wait(|notes| (of(notes, conn).last() == Some(&begun[0])).then_some(()));
     stream.write_all(&long[30_000..]).expect("the server reads");
     rig.notes.wait_for(&note(&[5; 60_000]));
@@ -271,12 +272,12 @@ fn a_dial_comes_from_the_servers_own_address_and_a_failed_one_is_told() {
 
 #[test]
 fn peers_are_served_first() {
-    let (notes, inbox) = (Notes::default(), Arc::new(Inbox::new()));
+    let (notes, inbox) = (Notes::default(), Arc::new(Inbox::new(1 << 20)));
     let mut hub = hub::testing(&inbox, |config| Script::new(config, notes.clone()));
     let [client, peer] = [0, 1].map(|_| hub.connected());
     for (conn, is_peer) in [(client, false), (client, false), (peer, true)] {
         let bytes = frame(ask::NOTE, b"");
-        let batch = inbox::Batch { conn, bytes, mid_frame: false, end: None };
+        let batch = inbox::Batch { conn, bytes, begun: 0, end: None };
         assert!(inbox.put_batch(batch, is_peer));
     }
     hub.one_round();

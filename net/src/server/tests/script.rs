@@ -232,7 +232,7 @@ impl Node for Script {
                 self.close(conn, Reason::BadFrame, out);
                 Seen::Broken(conn)
             }
-            Input::MidFrame { conn, begun } => Seen::MidFrame(conn, begun),
+            Input::MidFrame { conn, bytes } => Seen::MidFrame(conn, bytes > 0),
             Input::Closed { conn } => {
                 self.conns.remove(conn).expect("closed once");
                 Seen::Closed(conn)

@@ -42,6 +42,34 @@ fn what_is_said_before_it_is_connected_is_kept_in_order() {
 }
 
 #[test]
+fn whatever_was_taken_before_it_is_connected_is_done_up_to_the_last_byte_and_request() {
+    let mut small = config(&[A], "ada");
+    small.limits.unacknowledged_bytes_max = 100;
+    small.limits.requests_max = 4;
+    let mut rig = Rig::new(small.clone());
+    let mut said = 0;
+    while rig.client.takes_commands() {
+        said += 1;
+        rig.say("more than half of them wait", said);
+    }
+    let link = rig.open(A);
+    rig.attach(link, |_| ());
+    assert_eq!((said, rig.take_sent(link).len()), (4, 4));
+
+    let mut rig = Rig::new(small);
+    let mut asked = 0;
+    while rig.client.takes_commands() {
+        asked += 1;
+        rig.say("x", asked);
+        rig.command(Command::Status { reference: asked });
+    }
+    let link = rig.open(A);
+    rig.attach(link, |_| ());
+    assert_eq!((asked, rig.take_sent(link).len()), (4, 8));
+    assert!(!rig.take_events().iter().any(|event| event.contains("busy")));
+}
+
+#[test]
 fn without_a_name_it_waits_for_one_and_a_taken_one_is_asked_for_again() {
     let mut rig = Rig::new(config(&[A], ""));
     let link = rig.open(A);

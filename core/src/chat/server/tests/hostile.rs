@@ -24,19 +24,27 @@ use crate::wire::peer::{Linked, PeerHello, Presence, Pull, ServerState, Session}
 use crate::wire::{Fixed64, Message, Reason, Seq, VECTOR_PAIRS_MAX, WireError};
 
 /// A server that is alone and serves, and what it sent.
-struct Lone {
-    server: ChatServer,
-    now: Time,
+pub(super) struct Lone {
+    pub(super) server: ChatServer,
+    pub(super) now: Time,
     out: Outbox<Effect>,
     /// Kinds and payloads, by connection.
-    sent: Vec<(ConnId, u8, Vec<u8>)>,
-    closed: Vec<(ConnId, Reason)>,
+    pub(super) sent: Vec<(ConnId, u8, Vec<u8>)>,
+    pub(super) closed: Vec<(ConnId, Reason)>,
+    pub(super) discarded: Vec<ConnId>,
+    /// Every effect with the bytes that it is about.
+    pub(super) all: Vec<(Effect, Vec<u8>)>,
     /// Connections that are not read.
-    paused: Vec<ConnId>,
+    pub(super) paused: Vec<ConnId>,
 }
 
 impl Lone {
-    fn new() -> Lone {
+    pub(super) fn new() -> Lone {
+        Lone::with(Limits::default())
+    }
+
+    pub(super) fn with(limits: Limits) -> Lone {
+        limits.validate().expect("limits that make sense");
         let config = Config {
             cluster: String::from("cordee"),
             advertise: String::from("127.0.0.1:5000"),
@@ -47,7 +55,7 @@ impl Lone {
             incarnation: 1,
             entropy: [7; 64],
             wall: Wall(1_767_225_600_000_000),
-            limits: Limits::default(),
+            limits,
         };
         let mut lone = Lone {
             server: ChatServer::new(config, 1, Time::ZERO),
@@ -55,6 +63,8 @@ impl Lone {
             out: Outbox::new(),
             sent: Vec::new(),
             closed: Vec::new(),
+            discarded: Vec::new(),
+            all: Vec::new(),
             paused: Vec::new(),
         };
         for _ in 0..3 {
@@ -65,27 +75,33 @@ impl Lone {
         lone
     }
 
-    fn drain(&mut self) {
-        let Lone { out, sent, closed, paused, .. } = self;
-        out.drain(|effect, arena| match effect {
-            Effect::Send { conn, bytes, .. } | Effect::SendAt { conn, bytes, .. } => {
-                let frames = frames(&arena[bytes.range()]);
-                sent.extend(frames.map(|frame| (conn, frame.kind, frame.payload.to_vec())));
+    pub(super) fn drain(&mut self) {
+        let Lone { out, sent, closed, discarded, paused, all, .. } = self;
+        out.drain(|effect, arena| {
+            if all.len() < 1_000 {
+                all.push((effect, arena.to_vec()));
             }
-            Effect::Close { conn, reason } => closed.push((conn, reason)),
-            Effect::Pause { conn } => paused.push(conn),
-            Effect::Unpause { conn } => paused.retain(|paused| *paused != conn),
-            _ => {}
+            match effect {
+                Effect::Send { conn, bytes, .. } | Effect::SendAt { conn, bytes, .. } => {
+                    let frames = frames(&arena[bytes.range()]);
+                    sent.extend(frames.map(|frame| (conn, frame.kind, frame.payload.to_vec())));
+                }
+                Effect::Close { conn, reason } => closed.push((conn, reason)),
+                Effect::Discard { conn } => discarded.push(conn),
+                Effect::Pause { conn } => paused.push(conn),
+                Effect::Unpause { conn } => paused.retain(|paused| *paused != conn),
+                _ => {}
+            }
         });
         self.server.check();
     }
 
-    fn input(&mut self, input: Input<'_>) {
+    pub(super) fn input(&mut self, input: Input<'_>) {
         self.server.handle_input(self.now, input, &mut self.out);
         self.drain();
     }
 
-    fn tell<'a>(&mut self, conn: ConnId, message: &impl Message<'a>) {
+    pub(super) fn tell<'a>(&mut self, conn: ConnId, message: &impl Message<'a>) {
         let mut bytes = Vec::new();
         message.put_frame(&mut bytes);
         let frame = frames(&bytes).next().expect("one frame");
@@ -94,29 +110,69 @@ impl Lone {
         self.drain();
     }
 
-    fn accept(&mut self) -> ConnId {
+    pub(super) fn accept(&mut self) -> ConnId {
         let source = Source { address: 1, loopback: true };
         self.server.accept(self.now, source, &mut self.out).expect("a place")
     }
 
-    fn greet(&mut self, role: Role) -> ConnId {
+    pub(super) fn greet(&mut self, role: Role) -> ConnId {
         let conn = self.accept();
         self.tell(conn, &hello(role));
         conn
     }
 
-    fn attach(&mut self) -> ConnId {
+    pub(super) fn attach(&mut self) -> ConnId {
         let conn = self.greet(Role::Client);
         self.tell(conn, &attach());
         assert_eq!(self.count(conn, Attached::KIND), 1);
         conn
     }
 
-    fn count(&self, conn: ConnId, kind: u8) -> usize {
+    /// A second.
+    pub(super) fn time_passes(&mut self) {
+        self.now = self.now + SECOND_US;
+        self.server.handle_timeout(self.now, &mut self.out);
+        self.drain();
+    }
+
+    pub(super) fn say_hello_and_attach(&mut self, conn: ConnId) {
+        self.tell(conn, &hello(Role::Client));
+        self.tell(conn, &attach());
+    }
+
+    /// Attaches the so-manyth user, without what follows.
+    pub(super) fn attach_as(&mut self, user: u16) -> ConnId {
+        let conn = self.greet(Role::Client);
+        let name = alloc::format!("user{user}");
+        let [high, low] = user.to_be_bytes();
+        let mut secret = [1; 16];
+        (secret[0], secret[1]) = (high, low);
+        self.tell(conn, &Attach { secret: SessionSecret(secret), name: &name, ..attach() });
+        conn
+    }
+
+    /// All that was sent to a connection has left. Returns whether more was sent at that.
+    pub(super) fn reads(&mut self, conn: ConnId) -> bool {
+        let before = self.sent.len();
+        self.input(Input::Drained { conn, bytes: u32::MAX });
+        self.sent.len() > before
+    }
+
+    /// Says so many messages of 8 000 bytes.
+    pub(super) fn fill(&mut self, conn: ConnId, messages: u64) {
+        let body = "b".repeat(8_000);
+        for number in 1..=messages {
+            let scope = Scope::Room("#all");
+            self.tell(conn, &Say { number, scope, after: Seq::default(), body: &body });
+            self.reads(conn);
+        }
+    }
+
+    pub(super) fn count(&self, conn: ConnId, kind: u8) -> usize {
         self.sent.iter().filter(|sent| (sent.0, sent.1) == (conn, kind)).count()
     }
 
-    fn reason(&self, conn: ConnId) -> Option<Reason> {
+    pub(super) fn reason(&self, conn: ConnId) -> Option<Reason> {
         self.closed.iter().find(|closed| closed.0 == conn).map(|closed| closed.1)
     }
 }
