@@ -334,7 +334,8 @@ pub fn memory_bytes_max(limits: &Limits) -> u64 {
     // on there is a catch-up, of the session's rooms or of one that it joined: two vectors and
     // another for comparing, and the heads of its merge; what the cursor passed; and what is known
     // of rooms that wait for theirs, as in the frame in which it came.
-    let attaching = 2 * u64::from(limits.frame_bytes_max);
+    // What is handed back and held up, comes on top.
+    let attaching = 3 * u64::from(limits.frame_bytes_max) + HELD_BACK_BYTES_MAX;
     let catch_up = 4 * vector + 2 * HEADS_MAX as u64 * HEAD_BYTES;
     let unacknowledged = count(limits.unacknowledged_max, UNACKNOWLEDGED_BYTES);
     let attached = catch_up + unacknowledged + u64::from(limits.frame_bytes_max);
@@ -382,6 +383,8 @@ pub fn memory_bytes_max(limits: &Limits) -> u64 {
 const NODE_BYTES: u64 = 96;
 /// The state of a connection in machine, reader and pump, without what is counted apart.
 pub(crate) const CONNECTION_BYTES: u64 = 2 << 10;
+/// What a client hands back and waits for what another hands back, but for the last message.
+pub(crate) const HELD_BACK_BYTES_MAX: u64 = 32 << 10;
 /// A message that was accepted and is not acknowledged.
 pub(crate) const UNACKNOWLEDGED_BYTES: u64 = 32;
 /// The next row of a list in a catch-up.

@@ -69,10 +69,25 @@ pub(super) enum Client {
     Claiming(Request),
     /// What it saw and we lack is on its way from a peer, until the deadline at the latest.
     Awaiting(Request, Time),
-    /// It hands back what nobody else has: until when the next is awaited, and until when all.
-    Returning(Request, Time, Time),
+    /// It hands back what nobody else has.
+    Returning(Request, HandBack),
     /// Attached.
     Attached(Attached),
+}
+
+/// What a client hands back, as far as it came.
+#[derive(Debug)]
+pub(super) struct HandBack {
+    /// Until when more of it is awaited; once all came, what was held up is taken in then.
+    pub(super) deadline: Time,
+    /// Until when all of it must have come.
+    pub(super) latest: Time,
+    /// Whether all came.
+    pub(super) whole: bool,
+    /// Messages ([`Return`](crate::wire::chat::Return)) from the first on that an earlier one of
+    /// its author is lacking for: its author may be about to hand that back. In their order.
+    pub(super) held: VecDeque<Vec<u8>>,
+    pub(super) held_bytes: usize,
 }
 
 /// What a client asked for when it attached.

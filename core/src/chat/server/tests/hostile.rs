@@ -371,56 +371,109 @@ fn a_peer_at_the_ends_of_its_ranges_is_borne() {
     assert_eq!(lone.reason(conn), Some(Reason::BadFrame));
 }
 
+const DEAD: Origin = Origin { server: ServerId(9), incarnation: 1, nonce: 3 };
+const SEEN: [(Origin, u64); 1] = [(DEAD, 2)];
+
+fn secret(n: u8) -> SessionSecret {
+    SessionSecret([n; 16])
+}
+
+fn session(n: u8) -> SessionId {
+    crate::hash::session_id("cordee", &secret(n))
+}
+
+/// Ada's author.
+fn ada() -> AuthorId {
+    AuthorId { session: session(1), process: 1 }
+}
+
+/// Someone who saw what Ada said at a server that died.
+fn resumes(n: u8, name: &'static str) -> Attach<'static> {
+    let (intent, seen) = (Intent::Resume, Seq::new(&SEEN));
+    Attach { secret: secret(n), intent, name, seen, ..attach() }
+}
+
+/// Hands back what Ada said there.
+fn hand_back(lone: &mut Lone, conn: ConnId, number: u64, scope: Scope<'_>) {
+    let entry = Portable {
+        origin: DEAD,
+        number,
+        clock: Clock(1_767_225_600_000_000 + number),
+        author: ada(),
+        author_number: number,
+        name: "ada",
+        scope,
+        after: Seq::default(),
+        body: "hello",
+    };
+    let mut bytes = Vec::new();
+    crate::wire::Field::put(&entry, &mut bytes);
+    let tag = crate::hash::entry_tag(&ClusterKey([7; 32]), &bytes);
+    lone.tell(conn, &Return { entry, tag });
+}
+
+/// A message of Ada's that Cyd did not see, and one that both saw.
+fn hers() -> [Scope<'static>; 2] {
+    [Scope::talk(session(1), session(2), "bob"), Scope::Room("#all")]
+}
+
 #[test]
 fn what_one_hands_back_before_another_does_leaves_room_for_what_only_that_one_saw() {
     let mut lone = Lone::new();
-    let origin = Origin { server: ServerId(9), incarnation: 1, nonce: 3 };
-    let secret = |n: u8| SessionSecret([n; 16]);
-    let session = |n: u8| crate::hash::session_id("cordee", &secret(n));
-    let author = AuthorId { session: session(1), process: 1 };
-    let back = |lone: &mut Lone, conn, number: u64, scope| {
-        let entry = Portable {
-            origin,
-            number,
-            clock: Clock(1_767_225_600_000_000 + number),
-            author,
-            author_number: number,
-            name: "ada",
-            scope,
-            after: Seq::default(),
-            body: "hello",
-        };
-        let mut bytes = Vec::new();
-        crate::wire::Field::put(&entry, &mut bytes);
-        let tag = crate::hash::entry_tag(&ClusterKey([7; 32]), &bytes);
-        lone.tell(conn, &Return { entry, tag });
-    };
-    let talk = Scope::talk(session(1), session(2), "bob");
-    let seen = [(origin, 2)];
-    let attach = |n: u8, name| Attach {
-        secret: secret(n),
-        intent: Intent::Resume,
-        name,
-        seen: Seq::new(&seen),
-        ..attach()
-    };
-    // Cyd saw the second message only, ada both.
+    // Nobody knows Ada here: she is not waited for.
     let cyd = lone.greet(Role::Client);
-    lone.tell(cyd, &attach(3, "cyd"));
+    lone.tell(cyd, &resumes(3, "cyd"));
     assert_eq!(lone.count(cyd, Want::KIND), 1);
-    back(&mut lone, cyd, 2, Scope::Room("#all"));
+    hand_back(&mut lone, cyd, 2, hers()[1]);
     lone.tell(cyd, &Returned { count: 1 });
-    let ada = lone.greet(Role::Client);
-    lone.tell(ada, &attach(1, "ada"));
-    assert_eq!(lone.count(ada, Want::KIND), 1, "she has more");
-    back(&mut lone, ada, 1, talk);
-    back(&mut lone, ada, 2, Scope::Room("#all"));
-    lone.tell(ada, &Returned { count: 2 });
-    assert_eq!(lone.count(ada, Attached::KIND), 1);
+    assert_eq!(lone.count(cyd, Attached::KIND), 1);
+    let conn = lone.greet(Role::Client);
+    lone.tell(conn, &resumes(1, "ada"));
+    assert_eq!(lone.count(conn, Want::KIND), 1, "she has more");
+    hand_back(&mut lone, conn, 1, hers()[0]);
+    hand_back(&mut lone, conn, 2, hers()[1]);
+    lone.tell(conn, &Returned { count: 2 });
+    assert_eq!(lone.count(conn, Attached::KIND), 1);
     for number in 1..=2 {
-        assert!(lone.server.archive().has_row(&author, number), "{number}");
+        assert!(lone.server.archive().has_row(&ada(), number), "{number}");
     }
     assert_eq!(lone.server.archive().rows(), 2);
+}
+
+/// A server that knows Ada, and Cyd, who hands back the second of her messages and has no other.
+fn with_the_second_alone() -> (Lone, ConnId) {
+    let mut lone = Lone::new();
+    let before = lone.greet(Role::Client);
+    lone.tell(before, &Attach { secret: secret(1), name: "ada", ..attach() });
+    assert_eq!(lone.count(before, Attached::KIND), 1);
+    lone.input(Input::Closed { conn: before });
+    let cyd = lone.greet(Role::Client);
+    lone.tell(cyd, &resumes(3, "cyd"));
+    hand_back(&mut lone, cyd, 2, hers()[1]);
+    lone.tell(cyd, &Returned { count: 1 });
+    (lone, cyd)
+}
+
+#[test]
+fn what_is_handed_back_waits_for_the_earlier_messages_of_its_author() {
+    let (mut lone, cyd) = with_the_second_alone();
+    assert_eq!(lone.count(cyd, Attached::KIND), 0);
+    assert_eq!(lone.server.archive().rows(), 0);
+    let conn = lone.greet(Role::Client);
+    lone.tell(conn, &resumes(1, "ada"));
+    hand_back(&mut lone, conn, 1, hers()[0]);
+    assert_eq!(lone.count(cyd, Attached::KIND), 1, "she has all she saw");
+    let archive = lone.server.archive();
+    let clock = |number| archive.clock_of(archive.row(&ada(), number).expect("a row"));
+    assert!(clock(1) < clock(2), "in her order");
+}
+
+#[test]
+fn what_is_handed_back_waits_no_longer_than_a_resume_does() {
+    let (mut lone, cyd) = with_the_second_alone();
+    lone.time_passes();
+    assert_eq!(lone.count(cyd, Attached::KIND), 1);
+    assert!(lone.server.archive().has_row(&ada(), 2));
 }
 
 #[test]
