@@ -194,6 +194,9 @@ impl ChatClient {
         let before = core::mem::replace(&mut self.me.cluster, link.cluster);
         let is_another = before.is_some() && before != self.me.cluster;
         self.me.offers = 0;
+        if asked == Intent::Resume {
+            self.way.moved = Some(now);
+        }
         if asked == Intent::Resume && attached.intent != Intent::Resume {
             self.lose_archive();
         } else if asked == Intent::Resume && is_another && self.lacks_what_was_seen(attached) {

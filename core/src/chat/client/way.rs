@@ -9,9 +9,13 @@ use super::link::{Link, Phase};
 use super::{ChatClient, Role, Stage};
 use crate::backoff::Backoff;
 use crate::outbox::Outbox;
-use crate::time::{MILLI_US, Time};
+use crate::time::{MILLI_US, SECOND_US, Time};
 use crate::wire::hello::Bye;
 use crate::wire::{Reason, WireError};
+
+/// For how long after a move a client takes it for its own when its session is attached elsewhere,
+/// and how long it lies between two times that it does.
+const RECLAIM_US: u64 = 30 * SECOND_US;
 
 /// Where the search for a server stands.
 #[derive(Debug)]
@@ -36,6 +40,10 @@ pub(super) struct Way {
     /// A refusal that trying again does not mend.
     refused: Option<Reason>,
     told_full: bool,
+    /// When the client last went on at another server.
+    pub(super) moved: Option<Time>,
+    /// When it last took its session back from what it had left.
+    reclaimed: Option<Time>,
     /// The server that the application believes it is connected to.
     pub(super) announced: Option<String>,
 }
@@ -65,6 +73,8 @@ impl Way {
             hops: 0,
             refused: None,
             told_full: false,
+            moved: None,
+            reclaimed: None,
             announced: None,
         }
     }
@@ -293,7 +303,9 @@ impl ChatClient {
             return self.fail(now, role, bye.reason, out);
         }
         match bye.reason {
-            Reason::Superseded if attaching => return self.finish(Some(Reason::Superseded), out),
+            Reason::Superseded if attaching && !self.reclaims(now) => {
+                return self.finish(Some(Reason::Superseded), out);
+            }
             Reason::Full => return self.on_full(now, bye, out),
             Reason::WrongVersion
             | Reason::WrongCluster
@@ -307,6 +319,18 @@ impl ChatClient {
             self.way.goto = Some(next.into());
         }
         self.fail(now, role, bye.reason, out);
+    }
+
+    /// Whether it is likely that what stands above this attachment is an earlier one of this very
+    /// client: it moved a moment ago, and servers that were cut off from each other may have raised
+    /// what they knew of it. Then it attaches again, above that, but does not fight for it.
+    fn reclaims(&mut self, now: Time) -> bool {
+        let lately = |at: Option<Time>| at.is_some_and(|at| now.since_us(at) < RECLAIM_US);
+        let reclaims = lately(self.way.moved) && !lately(self.way.reclaimed);
+        if reclaims {
+            self.way.reclaimed = Some(now);
+        }
+        reclaims
     }
 
     /// All servers are full. They are asked again when they said so.

@@ -436,6 +436,22 @@ fn a_session_that_was_attached_elsewhere_is_not_fought_for() {
 }
 
 #[test]
+fn who_has_just_moved_takes_its_session_back_once() {
+    let (mut rig, link, standby) = Rig::with_standby();
+    rig.caught_up(link);
+    rig.end(link);
+    rig.attach(standby, |_| ());
+    rig.take_events();
+    rig.feed(standby, &bye(Reason::Superseded));
+    assert_eq!(rig.take_events(), [format!("disconnected {B} superseded")]);
+    let third = rig.open(C);
+    rig.attach(third, |_| ());
+    rig.take_events();
+    rig.feed(third, &bye(Reason::Superseded));
+    assert_eq!(rig.take_events(), ["closed superseded []"], "it does not fight");
+}
+
+#[test]
 fn servers_that_die_one_after_the_other_are_left_one_after_the_other() {
     let (mut rig, link, standby) = Rig::with_standby();
     rig.caught_up(link);
