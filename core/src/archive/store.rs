@@ -12,7 +12,7 @@ use crate::ids::{Clock, OriginRef, ScopeRef};
 
 /// How much is allocated together.
 ///
-/// In a large archive that is more than a huge page of 2 MiB. A process that is killed gives its
+/// In a large archive that is several huge pages of 2 MiB, wherever it begins. A process that is killed gives its
 /// memory back page by page before its connections end: with small pages a client learns of it
 /// only 60 to 170 ms later for each GiB, with huge ones 11 ms.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ struct Grain {
 
 impl Grain {
     const SMALL: Grain = Grain { chunk_bytes: 256 << 10, segment_bits: 10 };
-    const LARGE: Grain = Grain { chunk_bytes: 2 << 20, segment_bits: 16 };
+    const LARGE: Grain = Grain { chunk_bytes: 16 << 20, segment_bits: 18 };
     /// From so many bytes on an archive is large.
     const LARGE_FROM_BYTES: u64 = 256 << 20;
 

@@ -71,8 +71,8 @@ fn kill_all(kills: usize, archive: u64) -> Result<bool> {
         if talker.server() == victim {
             // It must survive, so it goes on elsewhere; a client that is told to leaves nothing
             // unacknowledged behind.
-            let said = talker.said();
-            faults.add(talker.leave()?);
+            let (left, said) = talker.leave()?;
+            faults.add(left);
             // The name of the one before may not be free everywhere yet.
             let name = format!("talker-{kill}");
             talker = Party::start(&name, "watcher", &address(at + 2), TALKER, said)?;
@@ -92,11 +92,12 @@ fn kill_all(kills: usize, archive: u64) -> Result<bool> {
         gaps_us.push(gap.as_micros() as u32);
         await_return(ports, at, old)?;
     }
-    let said = (talker.said(), watcher.said());
-    faults.add(talker.leave()?);
-    let heard = watcher.await_heard(said.0, PATIENCE);
-    faults.add(watcher.leave()?);
-    line(format_args!("  talker said {}, watcher said {}", said.0, said.1));
+    let (left, talker_said) = talker.leave()?;
+    faults.add(left);
+    let heard = watcher.await_heard(talker_said, PATIENCE);
+    let (left, watcher_said) = watcher.leave()?;
+    faults.add(left);
+    line(format_args!("  talker said {talker_said}, watcher said {watcher_said}"));
     if !heard {
         return broken("the watcher does not hear everything");
     }

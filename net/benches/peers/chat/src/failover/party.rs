@@ -90,11 +90,6 @@ impl Party {
         lock(&self.heard).server.clone()
     }
 
-    /// How many messages were said, those of its predecessors included.
-    pub(super) fn said(&self) -> u64 {
-        self.said.load(Ordering::Acquire)
-    }
-
     /// The longest silence counts from now on.
     pub(super) fn forget_silence(&self) {
         lock(&self.heard).silence = Duration::ZERO;
@@ -117,17 +112,18 @@ impl Party {
         true
     }
 
-    /// Leaves once everything it said is acknowledged.
-    pub(super) fn leave(self) -> Result<Faults> {
+    /// Leaves once everything it said is acknowledged. Returns how many messages that were, those of
+    /// its predecessors included.
+    pub(super) fn leave(self) -> Result<(Faults, u64)> {
         self.leaves.store(true, Ordering::Release);
         if self.speaks.join().is_err() || self.hears.join().is_err() {
             return broken("a thread of a client died");
         }
         let heard = lock(&self.heard);
         let mut faults = heard.faults;
-        let said = self.said.load(Ordering::Acquire) - self.first;
-        faults.refused += said.saturating_sub(heard.acknowledged);
-        Ok(faults)
+        let said = self.said.load(Ordering::Acquire);
+        faults.refused += (said - self.first).saturating_sub(heard.acknowledged);
+        Ok((faults, said))
     }
 }
 
@@ -189,7 +185,10 @@ impl Heard {
                 self.faults.lost += number - self.next;
                 self.next = number + 1;
             }
-            _ => self.faults.doubled += 1,
+            _ => {
+                line(format_args!("  DOUBLED: {body} from {from}, not {}", self.next));
+                self.faults.doubled += 1;
+            }
         }
     }
 }
