@@ -7,7 +7,7 @@ use super::conn::{Unacknowledged, at, raise};
 use super::{ChatServer, Effect};
 use crate::archive::{Archive, EntryId, NewEntry};
 use crate::hash;
-use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, Position, ScopeRef, SessionId, Tag};
+use crate::ids::{AuthorId, ConnId, Origin, OriginRef, Position, ScopeRef, SessionId, Tag};
 use crate::log::{Audience, Item};
 use crate::outbox::Outbox;
 use crate::time::Time;
@@ -447,67 +447,6 @@ impl ChatServer {
             tag: held.tag,
         };
         self.show_foreign(&new, out);
-    }
-
-    /// A client hands back what no server holds any more: it becomes a new entry of ours. What no
-    /// server of this cluster ever accepted is passed over: where all servers lost all they had,
-    /// the cluster is another one, and the client goes on in it with less.
-    pub(super) fn take_back(
-        &mut self,
-        now: Time,
-        entry: &Portable<'_>,
-        tag: Tag,
-        out: &mut Outbox<Effect>,
-    ) {
-        if planted!(LoseHandBack) {
-            return;
-        }
-        let portable = out.encode(|arena| entry.put(arena));
-        let genuine = |key| hash::entry_tag(key, out.bytes(portable)) == tag;
-        if !genuine(&self.cluster.key.0) && !self.old_keys.iter().any(genuine) {
-            return;
-        }
-        let known = self.archive.find_origin(&entry.origin);
-        let here = known.is_some_and(|origin| self.archive.shown(origin) >= entry.number);
-        if here
-            || self.archive.has_row(&entry.author, entry.author_number)
-            || !self.archive.may_follow(&entry.author, entry.author_number)
-        {
-            return;
-        }
-        if let Scope::Room(room) = entry.scope {
-            self.know_room(room, entry.clock, out);
-        }
-        self.stats.returned += 1;
-        self.clock.observe(now, entry.clock);
-        let said = Said {
-            author: entry.author,
-            author_number: entry.author_number,
-            name: entry.name,
-            scope: entry.scope,
-            body: entry.body,
-        };
-        // Above its old clock, so that what came after it still does.
-        self.clock.raise(Clock(
-            entry.clock.0.min(self.clock.wall(now) + self.limits().clock_drag_us_max),
-        ));
-        let after = self.causes_here(entry);
-        self.append_own(now, &said, after, out);
-    }
-
-    /// What an entry came after where it was accepted first, as far as it is here: what it lists,
-    /// and what stood before it in its origin. The rest was handed back before it, or is lost.
-    fn causes_here(&self, entry: &Portable<'_>) -> Vec<(OriginRef, u64)> {
-        let before = (entry.origin, entry.number.saturating_sub(1));
-        let mut causes: Vec<(OriginRef, u64)> = Vec::new();
-        for (origin, number) in entry.after.iter().chain([before]) {
-            let Some(origin) = self.archive.find_origin(&origin) else { continue };
-            let number = number.min(self.archive.shown(origin));
-            if number > 0 && origin != self.own {
-                causes.push((origin, number));
-            }
-        }
-        causes
     }
 }
 

@@ -12,7 +12,7 @@
 //! One file a concept: `api` is what the driver sees; `sessions` attaches, `claims` decides on
 //! names, `entries` takes messages in and shows them, `delivery` sends archive and
 //! acknowledgements, `requests` answers questions, `links` and `replication` keep the mesh,
-//! `floors` makes good what cannot be replicated any more,
+//! `floors` makes good what cannot be replicated any more, `hand_back` what clients alone still have,
 //! `presence` keeps the roster, `queues` bounds what waits for all connections, `upkeep` is what
 //! time brings.
 
@@ -44,6 +44,7 @@ mod conn;
 mod delivery;
 mod entries;
 mod floors;
+mod hand_back;
 mod inlet;
 mod links;
 mod members;

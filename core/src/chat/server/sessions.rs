@@ -19,15 +19,14 @@ use crate::archive::CatchUp;
 use crate::framing::Frame;
 use crate::hash;
 use crate::ids::{AuthorId, Clock, ConnId, Origin, OriginRef, ScopeRef, SessionId};
-use crate::limits::HELD_BACK_BYTES_MAX;
 use crate::names::{self, COMMON_ROOM};
 use crate::outbox::Outbox;
 use crate::time::{SECOND_US, Time};
 use crate::wire::chat::{self, Attach, Intent, Redirect, Return, Returned, Want};
-use crate::wire::entry::{OriginDef, Portable, Scope};
+use crate::wire::entry::{OriginDef, Scope};
 use crate::wire::hello::{Bye, Hello, Ping, Pong, Role, Transport, Welcome};
 use crate::wire::peer::{Presence, Reserve, ServerState};
-use crate::wire::{Field, Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
+use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
 /// Of all places for origins, one in so many is for those of one server that have no entries here.
 const EMPTY_ORIGINS_SHARE: usize = 8;
@@ -358,102 +357,6 @@ impl ChatServer {
         }
     }
 
-    fn on_return(
-        &mut self,
-        now: Time,
-        id: ConnId,
-        back: &Return<'_>,
-        out: &mut Outbox<Effect>,
-    ) -> Result<(), Reason> {
-        let wait = self.limits().resume_us_max;
-        let waits = self.lacks_earlier(&back.entry);
-        let Some(Client::Returning(_, hand_back)) = self.client_mut(id) else {
-            return Err(Reason::Unexpected);
-        };
-        // A slow link may need longer for all than anybody waits for one.
-        hand_back.deadline = (now + wait).min(hand_back.latest);
-        if !waits && hand_back.held.is_empty() {
-            self.take_back(now, &back.entry, back.tag, out);
-            self.soon.attach = true;
-            return Ok(());
-        }
-        let mut bytes = Vec::new();
-        back.put(&mut bytes);
-        hand_back.held_bytes += bytes.len();
-        hand_back.held.push_back(bytes);
-        let full = hand_back.held_bytes as u64 > HELD_BACK_BYTES_MAX;
-        self.take_held_back(now, id, full, out);
-        Ok(())
-    }
-
-    fn on_returned(
-        &mut self,
-        now: Time,
-        id: ConnId,
-        out: &mut Outbox<Effect>,
-    ) -> Result<(), Reason> {
-        let wait = self.limits().resume_us_max;
-        let Some(Client::Returning(_, hand_back)) = self.client_mut(id) else {
-            return Err(Reason::Unexpected);
-        };
-        if hand_back.whole {
-            return Err(Reason::Unexpected);
-        }
-        hand_back.whole = true;
-        hand_back.deadline = now + wait;
-        self.go_on_returning(now, id, out);
-        Ok(())
-    }
-
-    /// Whether an earlier message of its author, who is there, is still lacking. It may come any
-    /// moment: its author was at the same server that died, or says it again.
-    fn lacks_earlier(&self, entry: &Portable<'_>) -> bool {
-        entry.author_number > self.archive.author_number(&entry.author) + 1
-            && self.roster.get(entry.author.session).is_some_and(Record::is_here)
-    }
-
-    /// Attaches a client that handed everything back, once all of it is taken in.
-    fn go_on_returning(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) {
-        let Some(Client::Returning(_, hand_back)) = self.client_ref(id) else { return };
-        let (whole, overdue) = (hand_back.whole, now >= hand_back.deadline);
-        if !whole && overdue {
-            return self.close(id, Reason::HelloTimeout, out);
-        }
-        if self.take_held_back(now, id, overdue, out) && whole {
-            self.take_request(id)
-                .into_iter()
-                .for_each(|request| self.attach(now, id, request, out));
-        }
-    }
-
-    /// Takes in what was held up and lacks nothing any more, or whatever it lacks when that is
-    /// waited for no longer. Returns whether nothing is held up now.
-    fn take_held_back(
-        &mut self,
-        now: Time,
-        id: ConnId,
-        no_longer: bool,
-        out: &mut Outbox<Effect>,
-    ) -> bool {
-        loop {
-            let Some(Client::Returning(_, hand_back)) = self.client_mut(id) else { return false };
-            let Some(bytes) = hand_back.held.pop_front() else { return true };
-            let Ok(back) = Return::parse(&bytes) else { continue };
-            if !no_longer && self.lacks_earlier(&back.entry) {
-                if let Some(Client::Returning(_, hand_back)) = self.client_mut(id) {
-                    hand_back.held.push_front(bytes);
-                }
-                return false;
-            }
-            self.take_back(now, &back.entry, back.tag, out);
-            // Others may wait for this one.
-            self.soon.attach = true;
-            if let Some(Client::Returning(_, hand_back)) = self.client_mut(id) {
-                hand_back.held_bytes -= bytes.len();
-            }
-        }
-    }
-
     /// Clients that wait for something, whose time is up or whose wait may be over.
     pub(super) fn go_on_attaching_all(&mut self, now: Time, out: &mut Outbox<Effect>) {
         let mut waiting = core::mem::take(&mut self.attaching);
@@ -476,7 +379,13 @@ impl ChatServer {
     }
 
     /// Attaches the session: states its standing to all, answers, and begins to send.
-    fn attach(&mut self, now: Time, id: ConnId, request: Request, out: &mut Outbox<Effect>) {
+    pub(super) fn attach(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        request: Request,
+        out: &mut Outbox<Effect>,
+    ) {
         if let Some(old) = self.sessions.remove(&request.session) {
             self.close(old, Reason::Superseded, out);
         }
@@ -659,7 +568,7 @@ impl ChatServer {
         }
     }
 
-    fn client_ref(&self, id: ConnId) -> Option<&Client> {
+    pub(super) fn client_ref(&self, id: ConnId) -> Option<&Client> {
         match &self.conns.get(id)?.phase {
             Phase::Client(client) => Some(client),
             _ => None,
@@ -667,7 +576,7 @@ impl ChatServer {
     }
 
     /// Takes the request of a client that is being attached; it is idle then.
-    fn take_request(&mut self, id: ConnId) -> Option<Request> {
+    pub(super) fn take_request(&mut self, id: ConnId) -> Option<Request> {
         let client = self.client_mut(id)?;
         match core::mem::replace(client, Client::Idle) {
             Client::Claiming(request)
