@@ -616,13 +616,17 @@ impl ChatServer {
             return Ok(None);
         }
         // Whoever joins learns of all there ever were before the first of their entries comes.
+        // And while half of the places are free, nothing is lost by taking in what may be empty: a
+        // server that started often may have written under any of its origins.
+        let limit = self.limits().origins_max;
         let may_be_many = self.state == ServerState::Joining
+            || self.archive.origin_count() < limit / 2
             || member.is_some_and(|member| member.origin == origin);
         let is_empty = |(reference, other): &(OriginRef, Origin)| {
             other.server == origin.server && self.archive.shown(*reference) == 0
         };
         let empty = || self.archive.origins().filter(is_empty).count();
-        if !may_be_many && empty() >= self.limits().origins_max as usize / EMPTY_ORIGINS_SHARE {
+        if !may_be_many && empty() >= limit as usize / EMPTY_ORIGINS_SHARE {
             return Ok(None);
         }
         self.define_origin(origin, out).map(Some).ok_or(Reason::Flood)
