@@ -12,6 +12,7 @@ pub mod planted;
 
 pub mod archive;
 pub mod backoff;
+pub mod blocks;
 pub mod chat;
 pub mod framing;
 #[doc(hidden)]

@@ -8,6 +8,7 @@ use core::fmt;
 use byteorder::{BigEndian, ByteOrder};
 
 use super::WireError;
+use crate::blocks::{BlockHash, Root};
 use crate::hash::ClusterKey;
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag};
 
@@ -181,7 +182,7 @@ macro_rules! array {
         }
     )*};
 }
-array!(Tag: 16, SessionSecret: 16, ClusterKey: 32);
+array!(Tag: 16, SessionSecret: 16, ClusterKey: 32, Root: 32, BlockHash: 32);
 
 impl Field<'_> for OriginRef {
     fn put(&self, out: &mut Vec<u8>) {

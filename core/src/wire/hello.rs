@@ -38,6 +38,8 @@ wire_enum! {
         Peer = 1,
         /// Someone who asks how things stand, or an operator.
         Observer = 2,
+        /// Someone who fetches files from a block server.
+        Fetcher = 3,
     }
     /// How the bytes after the hello travel.
     Transport {

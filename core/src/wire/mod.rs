@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::framing::put_frame;
 
+pub mod block;
 pub mod chat;
 mod cursor;
 pub mod entry;
@@ -88,6 +89,7 @@ pub(crate) fn reencode(
         .or_else(|| chat::reencode(kind, payload, out))
         .or_else(|| entry::reencode(kind, payload, out))
         .or_else(|| peer::reencode(kind, payload, out))
+        .or_else(|| block::reencode(kind, payload, out))
 }
 
 fn reencode_as<'a, M: Message<'a>>(payload: &'a [u8], out: &mut Vec<u8>) -> Result<(), WireError> {

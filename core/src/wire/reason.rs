@@ -89,6 +89,8 @@ reasons! {
     Ended = 24, "ended", "the connection ended";
     /// Nobody listens there.
     Unreachable = 25, "unreachable", "nobody answers at that address";
+    /// Another service than the one that was asked for listens there.
+    WrongService = 26, "wrong_service", "another service of cordee listens there";
     // How a request can fail.
     /// The name belongs to somebody.
     NameTaken = 40, "name_taken", "the name is taken: choose another";
@@ -142,6 +144,22 @@ reasons! {
     MemberItself = 63, "member_itself", "a server does not forget itself: ask another one";
     /// The archive dropped the messages that are asked for.
     Trimmed = 64, "trimmed", "messages that old are not kept any more";
+    // How a block server can refuse.
+    /// No such file.
+    FileUnknown = 80, "file_unknown", "there is no such file";
+    /// A name that leads outside of what is served, or to what is never served.
+    FileForbidden = 81, "file_forbidden",
+        "that name is not served: nothing outside the directory, no hidden or unfinished files";
+    /// The name is a directory's.
+    FileIsDirectory = 82, "file_is_directory", "that is a directory";
+    /// The file changed while it was open.
+    FileChanged = 83, "file_changed", "the file changed while it was read";
+    /// The server could not read the file.
+    FileUnreadable = 84, "file_unreadable", "the server cannot read that file";
+    /// The file's hashes are not known yet.
+    FileHashing = 85, "file_hashing", "the file is still being hashed";
+    /// The request was taken back.
+    Cancelled = 86, "cancelled", "the request was cancelled";
 }
 
 impl Reason {

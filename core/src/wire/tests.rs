@@ -7,9 +7,12 @@ use alloc::{format, vec};
 
 use super::entry::{self, Portable, flags};
 use super::hello::{Role, Transport};
-use super::{Field, Fixed64, Message, Reader, Reason, Seq, WireError, chat, hello, peer, reencode};
+use super::{
+    Field, Fixed64, Message, Reader, Reason, Seq, WireError, block, chat, hello, peer, reencode,
+};
 use crate::Limits;
 use crate::archive::{Archive, NewEntry};
+use crate::blocks::BlockHash;
 use crate::framing::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use crate::hash;
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag};
@@ -44,7 +47,9 @@ pub(crate) fn piece<'a>(name: &'static str, field: &impl Field<'a>) -> Piece {
 }
 
 fn defined() -> impl Iterator<Item = &'static Defined> {
-    [hello::DEFINED, chat::DEFINED, entry::DEFINED, peer::DEFINED].into_iter().flatten()
+    [hello::DEFINED, chat::DEFINED, entry::DEFINED, peer::DEFINED, block::DEFINED]
+        .into_iter()
+        .flatten()
 }
 
 /// The text under the heading of a struct, up to the next heading.
@@ -231,6 +236,9 @@ fn the_document_has_the_constants() {
         format!("| longest address | {} bytes |", super::ADDRESS_BYTES_MAX),
         format!("| longest name of a cluster | {} bytes |", hello::CLUSTER_BYTES_MAX),
         format!("| version | {}.{} |", super::VERSION_MAJOR, super::VERSION_MINOR),
+        format!("| longest name of a file | {} bytes |", block::FILE_NAME_BYTES_MAX),
+        format!("| most hashes in a Hashes | {} |", block::HASHES_MAX),
+        format!("| most files in a Listing | {} |", block::LISTED_MAX),
         format!("| `{}` | FINAL |", flags::FINAL),
         format!("| `{}` | REPLAY |", flags::REPLAY),
         format!("| `{}` | COPY |", flags::COPY),
@@ -364,6 +372,8 @@ fn whatever_the_limits_allow_fits_a_frame() {
     let body = "b".repeat(limits.body_bytes_max as usize);
     let entry = greatest_entry(&vector[..entry::AFTER_PAIRS_MAX], &name, &body);
     fits(&chat::Return { entry, tag: Tag::default() });
+    let hashes = vec![BlockHash::default(); block::HASHES_MAX];
+    fits(&block::Hashes { request: u64::MAX, first: u64::MAX, hashes: Seq::new(&hashes) });
     assert!(limits.origins_max as usize <= super::VECTOR_PAIRS_MAX, "one vector holds them all");
 }
 

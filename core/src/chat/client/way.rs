@@ -309,6 +309,7 @@ impl ChatClient {
             Reason::Full => return self.on_full(now, bye, out),
             Reason::WrongVersion
             | Reason::WrongCluster
+            | Reason::WrongService
             | Reason::WrongSecret
             | Reason::NotCordee => self.way.refused = Some(bye.reason),
             _ => {}

@@ -58,21 +58,21 @@ impl ChatServer {
         if hello.cluster != self.config.cluster {
             return Err(Reason::WrongCluster);
         }
-        self.welcome(id, out);
         let phase = match hello.role {
             Role::Client => Phase::Client(Box::new(Client::Idle)),
             Role::Peer => Phase::Peer(Box::new(Peer::new(None))),
             Role::Observer => Phase::Observer,
+            Role::Fetcher => return Err(Reason::WrongService),
         };
+        self.welcome(id, out);
         self.pending -= 1;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.phase = phase;
             conn.opened = now;
         }
-        match hello.role {
-            Role::Client => self.send_servers(id, out),
-            // A peer is introduced to once it has said who it is.
-            Role::Peer | Role::Observer => {}
+        // A peer is introduced to once it has said who it is.
+        if hello.role == Role::Client {
+            self.send_servers(id, out);
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 use alloc::vec::Vec;
 
 use super::{Pieces, hold};
+use crate::blocks::{BlockHash, Root};
 use crate::hash::ClusterKey;
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, ServerId, SessionId, SessionSecret, Tag};
+use crate::wire::block;
 use crate::wire::chat::{self, Intent, MemberState};
 use crate::wire::entry::{self, Scope, flags};
 use crate::wire::hello::{self, Magic, Role, Transport};
@@ -108,6 +110,7 @@ pub(super) fn hold_all(held: &mut Vec<&'static str>) {
     hold_lists(held);
     hold_linking(held);
     hold_replicated(held);
+    hold_blocks(held);
     hold_one!(held, entry, Portable, PORTABLE);
     let talk = entry::Portable { scope: TALK, after: Seq::default(), ..PORTABLE };
     hold_one!(held, entry, Portable, talk);
@@ -369,3 +372,46 @@ fn hold_replicated(held: &mut Vec<&'static str>) {
         peer::Members { members: Seq::new(&RECORDS) },
     );
 }
+
+const FILE: Root = Root([0x55; 32]);
+
+fn hold_blocks(held: &mut Vec<&'static str>) {
+    hold!(held:
+        block::BlockWelcome { minor: 0, requests_max: 64 },
+        block::Open { request: 1, file: 0, name: "talks/rope.mkv", hashes: true },
+        block::AskHashes { request: 2, file: 0, first: 2_000, count: 1 },
+        block::AskBlocks { request: 3, file: 0, first: 300, count: 4 },
+        block::Cancel { request: 3 },
+        block::AskList { request: 4, name: "talks", after: "" },
+        block::AskBlockServer { request: 5 },
+        block::Opened {
+            request: 1,
+            length: 1_000_000,
+            block_bytes: 262_144,
+            modified: Fixed64(NEW_YEAR.0),
+            root: FILE,
+            hashed: 4,
+        },
+        block::Hashes { request: 2, first: 2_000, hashes: Seq::new(&[BlockHash([0x66; 32])]) },
+        block::Slice { request: 3, first: 300, count: 4 },
+        block::SliceEnd { last: 0x2a },
+        block::Refused {
+            request: 3,
+            reason: Reason::Cancelled,
+            retry_ms: 0,
+            detail: "",
+        },
+        block::Listing { request: 4, files: Seq::new(&LISTED), more: false },
+        block::BlockServerStatus {
+            request: 5,
+            pid: 4_242,
+            files: 7,
+            transfers: 2,
+            bytes_sent: 1_000_000,
+            connections: 3,
+        },
+    );
+}
+
+const LISTED: [block::ListedFile<'static>; 1] =
+    [block::ListedFile { name: "talks/rope.mkv", length: 1_000_000 }];

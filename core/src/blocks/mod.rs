@@ -1,0 +1,8 @@
+//! A file in blocks: their hashes, how they fold into the hash of the whole.
+
+mod manifest;
+
+pub use manifest::{
+    BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, BLOCKS_MAX, BlockHash, BlockHasher,
+    Layout, LayoutError, Manifest, ManifestError, Root, root_of,
+};
