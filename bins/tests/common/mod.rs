@@ -303,8 +303,8 @@ impl Client {
             .args(args)
             .args(servers)
             .env("XDG_STATE_HOME", state.unwrap_or(own.path()))
-            .env_remove("USER")
-            .env_remove("LOGNAME")
+            // Whose login name is no name has none.
+            .env("USER", "...")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
