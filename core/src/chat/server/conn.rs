@@ -190,8 +190,8 @@ pub(super) struct Peer {
     pub(super) origin: Origin,
     pub(super) address: String,
     pub(super) state: ServerState,
-    /// Our reference for each of the peer's.
-    pub(super) refs: Vec<Option<OriginRef>>,
+    /// What each of the peer's references stands for.
+    pub(super) refs: Vec<Option<PeerRef>>,
     /// What the peer holds, by our references.
     pub(super) held: Vec<u64>,
     /// What we told the peer that we hold.
@@ -215,6 +215,15 @@ pub(super) struct Peer {
     pub(super) floor_sent: Option<Time>,
     /// A clock that it announced, with what it held then: final once we hold that.
     pub(super) announced: Option<(Clock, Vec<u64>)>,
+}
+
+/// What a peer's reference stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerRef {
+    pub(super) origin: Origin,
+    /// Our reference, once something was heard of an entry of it: most starts never write one, and
+    /// those take no place.
+    pub(super) ours: Option<OriginRef>,
 }
 
 /// How far a link has come.

@@ -149,8 +149,8 @@ impl ChatServer {
         }
         match frame.kind {
             Entry::KIND => self.on_peer_entry(now, id, &Entry::parse(payload)?, out),
-            OriginDef::KIND => self.on_origin_def(id, &OriginDef::parse(payload)?, out),
-            Have::KIND => self.on_have(id, &Have::parse(payload)?),
+            OriginDef::KIND => self.on_origin_def(id, &OriginDef::parse(payload)?),
+            Have::KIND => self.on_have(id, &Have::parse(payload)?, out),
             Beat::KIND => self.on_beat(now, id, &Beat::parse(payload)?),
             PeerVector::KIND => self.on_peer_vector(id, &PeerVector::parse(payload)?, out),
             Linked::KIND => self.on_linked(now, id, out),

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::conn::{Conn, Peer, at, raise};
+use super::conn::{Conn, Peer, PeerRef, at, raise};
 use super::{Asked, ChatServer, Effect};
 use crate::archive::NewEntry;
 use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId};
@@ -33,26 +33,23 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
         let Some(peer) = self.conns.get(id).and_then(Conn::peer) else { return Ok(()) };
-        let refs = &peer.refs;
-        let ours = |theirs: OriginRef| refs.get(theirs.0 as usize).copied().flatten();
-        let Some(origin) = ours(entry.origin) else { return Err(Reason::BadFrame) };
+        let theirs = peer.refs.get(entry.origin.0 as usize).copied().flatten();
+        let theirs = theirs.ok_or(Reason::BadFrame)?;
         // A server sends what it wrote itself. Of others, only what it was asked for: their own
         // entries would have two meanings if anybody could write them.
-        if self.archive.origin(origin).server != peer.server
-            && entry.number > at(&peer.asked, origin)
-        {
+        let asked = theirs.ours.map_or(0, |origin| at(&peer.asked, origin));
+        if theirs.origin.server != peer.server && entry.number > asked {
             return Err(Reason::Unexpected);
         }
-        if self.archive.origin(origin).server == self.id {
-            // Our own, back from a peer: what an earlier start of this server wrote. What this
-            // start wrote nobody else can have first.
-            if origin == self.own {
-                return Ok(());
-            }
+        if theirs.origin == self.origin {
+            // Our own, back from a peer. What an earlier start of this server wrote can come so;
+            // what this start wrote nobody else can have first.
+            return Ok(());
         }
+        let origin = self.ours(id, entry.origin, out)?.ok_or(Reason::BadFrame)?;
         let mut after = Vec::with_capacity(entry.after.len());
         for (theirs, number) in entry.after {
-            after.push((ours(theirs).ok_or(Reason::BadFrame)?, number));
+            after.push((self.ours(id, theirs, out)?.ok_or(Reason::BadFrame)?, number));
         }
         let new = NewEntry {
             origin,
@@ -75,22 +72,38 @@ impl ChatServer {
         result
     }
 
-    pub(super) fn on_origin_def(
+    /// Our reference for one of a peer's. `None` for an origin that is not taken in.
+    fn ours(
         &mut self,
         id: ConnId,
-        def: &OriginDef,
+        theirs: OriginRef,
         out: &mut Outbox<Effect>,
-    ) -> Result<(), Reason> {
+    ) -> Result<Option<OriginRef>, Reason> {
+        let index = theirs.0 as usize;
+        let peer = self.conns.get(id).and_then(Conn::peer);
+        let known = peer.and_then(|peer| peer.refs.get(index).copied().flatten());
+        let PeerRef { origin, ours } = known.ok_or(Reason::BadFrame)?;
+        if ours.is_some() {
+            return Ok(ours);
+        }
+        let ours = self.define_heard(origin, out)?;
+        if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
+            peer.refs[index] = Some(PeerRef { origin, ours });
+        }
+        Ok(ours)
+    }
+
+    pub(super) fn on_origin_def(&mut self, id: ConnId, def: &OriginDef) -> Result<(), Reason> {
         if def.reference.0 >= self.limits().origins_max {
             return Err(Reason::BadFrame);
         }
-        let ours = self.define_heard(def.origin, out)?;
+        let ours = self.archive.find_origin(&def.origin);
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
         let index = def.reference.0 as usize;
         if peer.refs.len() <= index {
             peer.refs.resize(index + 1, None);
         }
-        peer.refs[index] = ours;
+        peer.refs[index] = Some(PeerRef { origin: def.origin, ours });
         if def.origin.server == peer.server && def.origin > peer.origin {
             peer.origin = def.origin;
             if let Some(member) = self.members.get_mut(def.origin.server) {
@@ -101,19 +114,20 @@ impl ChatServer {
     }
 
     /// A peer says what it holds.
-    pub(super) fn on_have(&mut self, id: ConnId, have: &Have<'_>) -> Result<(), Reason> {
-        let own = self.own;
-        let shown_own = self.archive.shown(own);
-        let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
+    pub(super) fn on_have(
+        &mut self,
+        id: ConnId,
+        have: &Have<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
         for (theirs, number) in have.held {
             // One that was not taken in is passed over.
-            let Some(ours) = *peer.refs.get(theirs.0 as usize).ok_or(Reason::BadFrame)? else {
-                continue;
-            };
-            if ours == own && number > shown_own {
+            let Some(ours) = self.ours(id, theirs, out)? else { continue };
+            if ours == self.own && number > self.archive.shown(ours) {
                 // Nobody can hold what was never written.
                 return Err(Reason::BadFrame);
             }
+            let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { break };
             raise(&mut peer.held, ours, number);
         }
         self.soon.acknowledge = true;
