@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use super::Archive;
 use super::origins::Sums;
-use crate::ids::{Clock, Origin, OriginRef, ScopeRef, ServerId};
+use crate::ids::{Clock, Origin, OriginRef, ScopeRef, ServerId, Tag};
 use crate::wire::peer;
 
 /// Pasts in one archive: so many servers, by their addresses, may ever have been.
@@ -53,7 +53,7 @@ impl Past {
     #[must_use]
     pub fn told(through: Origin, sums: Sums) -> peer::Past {
         let Sums { vector, digest } = sums;
-        peer::Past { through, vector: crate::wire::Fixed64(vector), digest: digest.into() }
+        peer::Past { through, vector: crate::wire::Fixed64(vector), digest: Tag(digest.to_be_bytes()) }
     }
 }
 
@@ -141,7 +141,7 @@ impl Archive {
 
     /// Takes an origin of which nothing is left out of all tables.
     fn vacate(&mut self, origin: OriginRef) {
-        self.scopes.drop_origin(origin);
+        self.scopes.take_trimmed(origin);
         self.origins.vacate(origin);
     }
 
@@ -210,7 +210,8 @@ impl Archive {
     }
 
     /// The origins of a server that are no later than one of its starts.
-    pub(super) fn origins_through(&self, through: Origin) -> Vec<OriginRef> {
+    #[must_use]
+    pub fn origins_through(&self, through: Origin) -> Vec<OriginRef> {
         let first = Origin { server: through.server, ..Origin::default() };
         self.origins.range(first, through).map(|(reference, _)| reference).collect()
     }

@@ -22,7 +22,7 @@ const PULLS_MAX: usize = 64;
 /// Before what was asked for is asked for again, perhaps from another.
 const PULL_AGAIN_US: u64 = 2 * SECOND_US;
 /// Pairs in one frame that says what is held or stable: 15 bytes each at the most.
-const HELD_PART: usize = 4_096;
+const HELD_PART: usize = 1_024;
 
 impl ChatServer {
     pub(super) fn on_peer_entry(
@@ -41,9 +41,9 @@ impl ChatServer {
         if theirs.origin.server != peer.server && entry.number > asked {
             return Err(Reason::Unexpected);
         }
-        if theirs.origin == self.origin {
+        if theirs.origin == self.origin || self.archive.is_past(&theirs.origin) {
             // Our own, back from a peer. What an earlier start of this server wrote can come so;
-            // what this start wrote nobody else can have first.
+            // what this start wrote nobody else can have first. What belongs to a past is counted.
             return Ok(());
         }
         let origin = self.ours(id, entry.origin, out)?.ok_or(Reason::BadFrame)?;
@@ -93,6 +93,13 @@ impl ChatServer {
         Ok(ours)
     }
 
+    /// Whether a peer's reference stands for an origin that belongs to a past here.
+    fn is_past_of(&self, id: ConnId, theirs: OriginRef) -> bool {
+        let peer = self.conns.get(id).and_then(Conn::peer);
+        let known = peer.and_then(|peer| peer.refs.get(theirs.0 as usize).copied().flatten());
+        known.is_some_and(|known| self.archive.is_past(&known.origin))
+    }
+
     pub(super) fn on_origin_def(&mut self, id: ConnId, def: &OriginDef) -> Result<(), Reason> {
         if def.reference.0 >= self.limits().origins_max {
             return Err(Reason::BadFrame);
@@ -121,7 +128,10 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
         for (theirs, number) in have.held {
-            // One that was not taken in is passed over.
+            // One that was not taken in is passed over, or belongs to a past.
+            if self.is_past_of(id, theirs) {
+                continue;
+            }
             let Some(ours) = self.ours(id, theirs, out)? else { continue };
             if ours == self.own && number > self.archive.shown(ours) {
                 // Nobody can hold what was never written.
@@ -232,6 +242,10 @@ impl ChatServer {
         pull: &Pull,
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
+        if self.archive.is_past(&pull.origin) {
+            self.send_floor_again(id, out);
+            return Ok(());
+        }
         let Some(origin) = self.archive.find_origin(&pull.origin) else { return Ok(()) };
         if pull.from == 0 || pull.from > pull.to {
             return Err(Reason::BadRequest);
@@ -253,8 +267,11 @@ impl ChatServer {
         if planted!(NoPull) {
             return;
         }
-        for reference in (0..self.archive.origin_count()).map(OriginRef) {
+        for reference in (0..self.archive.references_end()).map(OriginRef) {
             let origin = self.archive.origin(reference);
+            if self.archive.is_vacant(reference) || self.archive.is_past(&origin) {
+                continue;
+            }
             let held = self.archive.shown(reference) + self.waiting.count(reference);
             let asked = self.pulls.get(&reference);
             if reference == self.own || asked.is_some_and(|asked| asked.again > now) {
@@ -453,6 +470,10 @@ impl ChatServer {
     /// Whether an entry was lost for good: its origin has ended, every member that counts is
     /// linked, and nobody holds it.
     pub(super) fn is_void(&self, origin: &Origin, number: u64) -> bool {
+        // Of what belongs to a past nothing is lacking.
+        if self.archive.is_past(origin) {
+            return true;
+        }
         let ended = match self.members.get(origin.server) {
             _ if origin.server == self.id => *origin != self.origin,
             Some(member) => !member.counts() || member.origin > *origin,

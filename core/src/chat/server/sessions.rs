@@ -503,7 +503,8 @@ impl ChatServer {
 
     /// What this server shows, by its references.
     pub(super) fn shown_vector(&self) -> Vec<u64> {
-        self.archive.origins().map(|(origin, _)| self.archive.shown(origin)).collect()
+        let references = (0..self.archive.references_end()).map(OriginRef);
+        references.map(|reference| self.archive.shown(reference)).collect()
     }
 
     fn on_quit(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) -> Result<(), Reason> {
@@ -620,10 +621,12 @@ impl ChatServer {
         // server that started often may have written under any of its origins.
         let limit = self.limits().origins_max;
         let may_be_many = self.state == ServerState::Joining
-            || self.archive.origin_count() < limit / 2
+            || self.archive.places_left() > limit / 2
             || member.is_some_and(|member| member.origin == origin);
         let is_empty = |(reference, other): &(OriginRef, Origin)| {
-            other.server == origin.server && self.archive.shown(*reference) == 0
+            other.server == origin.server
+                && self.archive.shown(*reference) == 0
+                && !self.archive.is_past(other)
         };
         let empty = || self.archive.origins().filter(is_empty).count();
         if !may_be_many && empty() >= limit as usize / EMPTY_ORIGINS_SHARE {
