@@ -22,7 +22,7 @@ const PING_US: u64 = 500_000;
 const PINGS_MISSED_MAX: u64 = 3;
 const RETRY_US: u64 = 20_000;
 /// For so long a reference that an entry used keeps its meaning at the least.
-const REFERENCE_US: u64 = 30_000_000;
+const REFERENCE_US: u64 = 10_000_000;
 /// Failed attempts to connect in a row, after which the client waits longer.
 const CONNECT_US: u64 = 1_500_000;
 

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use super::authors::GAP_MAX;
 use super::past::Past;
+use super::past::PastOrder;
 use super::pool::Id;
 use super::store::Standing;
-use super::past::PastOrder;
 use super::{Archive, EntryId, forms, is_row};
 use crate::ids::{AuthorId, Clock, OriginRef, ScopeRef, Tag};
 

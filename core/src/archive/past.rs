@@ -53,7 +53,11 @@ impl Past {
     #[must_use]
     pub fn told(through: Origin, sums: Sums) -> peer::Past {
         let Sums { vector, digest } = sums;
-        peer::Past { through, vector: crate::wire::Fixed64(vector), digest: Tag(digest.to_be_bytes()) }
+        peer::Past {
+            through,
+            vector: crate::wire::Fixed64(vector),
+            digest: Tag(digest.to_be_bytes()),
+        }
     }
 }
 

@@ -185,8 +185,7 @@ fn of_two_pasts_the_later_stays_and_of_equally_late_ones_the_greater() {
     let first = order(&a, &b);
     assert_ne!(first, PastOrder::Equal);
     assert_ne!(first, order(&b, &a), "both say the same");
-    let (lesser, greater) =
-        if first == PastOrder::Greater { (&mut a, &b) } else { (&mut b, &a) };
+    let (lesser, greater) = if first == PastOrder::Greater { (&mut a, &b) } else { (&mut b, &a) };
     adopt(lesser, greater);
     assert_alike(lesser, greater);
 }

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Feed, raise};
-use super::{ChatServer, Effect};
 use super::places::sums_of;
+use super::{ChatServer, Effect};
 use crate::archive::{self, Adopted, FloorAuthor, FloorOrigin, Past, Raised};
 use crate::framing::FRAME_BYTES_MAX;
 use crate::ids::{ConnId, OriginRef, ScopeRef};

@@ -12,8 +12,8 @@
 //! when that past came to be. The one with the lesser past adopts the other's floor, and says
 //! again what it alone had: nothing that was acknowledged is lost.
 //!
-//! **Too few places.** Beyond half of them for origins that ended, the oldest entries are trimmed,
-//! however much memory there is. When three quarters are taken, nobody who is away is waited for.
+//! **Too few places.** Beyond half of them for origins that ended and have entries, or are named
+//! by entries, the oldest entries are trimmed, however much memory there is. When three quarters are taken, nobody who is away is waited for.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -26,12 +26,12 @@ use crate::outbox::Outbox;
 use crate::time::{SECOND_US, Time};
 use crate::wire::entry::Portable;
 use crate::wire::peer::{Pasts, Pull, ServerState};
-use crate::wire::{Reader, Reason, Seq};
 use crate::wire::{Field, peer};
+use crate::wire::{Reader, Reason, Seq};
 
 /// For so long a reference that was given up stands for nothing: whatever is on its way is over,
 /// and whoever is that far behind in the log is closed.
-const ASIDE_US: u64 = 60 * SECOND_US;
+const ASIDE_US: u64 = 30 * SECOND_US;
 /// Before a floor is asked for again.
 const FLOOR_AGAIN_US: u64 = 2 * SECOND_US;
 /// Pasts in one frame: at most 44 bytes each.
@@ -202,11 +202,17 @@ impl ChatServer {
     fn trim_for_places(&mut self) {
         let most = self.limits().origins_max as usize / 2;
         let ended = self.archive.origins().filter(|(_, origin)| self.is_ended(origin));
-        let mut last: Vec<_> =
-            ended.filter_map(|(reference, _)| self.archive.last_id(reference)).collect();
-        if last.len() > most {
+        // Those without entries in memory are kept by entries that name them.
+        let (mut last, mut named) = (Vec::new(), 0);
+        for (reference, _) in ended {
+            match self.archive.last_id(reference) {
+                Some(id) => last.push(id),
+                None => named += usize::from(!self.archive.is_spent(reference)),
+            }
+        }
+        if last.len() + named > most && !last.is_empty() {
             // An eighth at a time, so that it is rare.
-            let trimmed = last.len() - most + most / 8;
+            let trimmed = last.len().min(most / 8 + 1);
             last.sort_unstable();
             self.archive.trim_through(last[trimmed - 1]);
         }
@@ -345,8 +351,8 @@ impl ChatServer {
                 }
                 // What was trimmed is as safe as it gets.
                 let row = archive.row(&author, message.author_number);
-                (message.origin, message.number, message.index) =
-                    row.map_or((self.own, 0, 0), |row| {
+                (message.origin, message.number, message.index) = row
+                    .map_or((self.own, 0, 0), |row| {
                         (archive.origin_of(row), archive.number_of(row), archive.index(row))
                     });
             }

@@ -37,7 +37,8 @@ impl ChatServer {
         let theirs = theirs.ok_or(Reason::BadFrame)?;
         // A server sends what it wrote itself. Of others, only what it was asked for: their own
         // entries would have two meanings if anybody could write them.
-        let asked = theirs.ours.map_or(0, |origin| at(&peer.asked, origin));
+        let ours = theirs.ours.or_else(|| self.archive.find_origin(&theirs.origin));
+        let asked = ours.map_or(0, |origin| at(&peer.asked, origin));
         if theirs.origin.server != peer.server && entry.number > asked {
             return Err(Reason::Unexpected);
         }

@@ -616,12 +616,13 @@ impl ChatServer {
         if member.is_none() && origin.server != self.id {
             return Ok(None);
         }
-        // Whoever joins learns of all there ever were before the first of their entries comes.
-        // And while half of the places are free, nothing is lost by taking in what may be empty: a
-        // server that started often may have written under any of its origins.
+        // Whoever joins learns of all there are before the first of their entries comes. And as
+        // long as places are left, nothing is lost by taking in what may be empty: a server that
+        // started often may have written under any of its origins, and what turns out to be
+        // empty gives its place up.
         let limit = self.limits().origins_max;
         let may_be_many = self.state == ServerState::Joining
-            || self.archive.places_left() > limit / 2
+            || self.archive.places_left() > limit / EMPTY_ORIGINS_SHARE as u32
             || member.is_some_and(|member| member.origin == origin);
         let is_empty = |(reference, other): &(OriginRef, Origin)| {
             other.server == origin.server

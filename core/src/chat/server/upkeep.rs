@@ -167,13 +167,15 @@ impl ChatServer {
         if waited && now.since_us(self.join_progress.1) >= JOIN_STALL_US {
             return true;
         }
-        self.pasts_are_settled() && self.linked_peers().all(|(_, peer)| {
-            let mut held = peer.held_at_link.iter().enumerate().filter(|(_, number)| **number > 0);
-            held.all(|(origin, number)| {
-                let origin = OriginRef(origin as u32);
-                self.archive.shown(origin) + self.waiting.count(origin) >= *number
+        self.pasts_are_settled()
+            && self.linked_peers().all(|(_, peer)| {
+                let mut held =
+                    peer.held_at_link.iter().enumerate().filter(|(_, number)| **number > 0);
+                held.all(|(origin, number)| {
+                    let origin = OriginRef(origin as u32);
+                    self.archive.shown(origin) + self.waiting.count(origin) >= *number
+                })
             })
-        })
     }
 
     /// A new second: everyone may ask again.
