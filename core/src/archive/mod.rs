@@ -23,7 +23,7 @@
 //! counts as if it had shown all of it and trimmed it.
 //!
 //! **Pasts.** An origin that ended and of which everything was trimmed gives up its place: counts
-//! and hashes are added to the past of its server ([`past`]). An origin without entries leaves
+//! and hashes are added to the past of its server ([`Past`]). An origin without entries leaves
 //! nothing. So places are taken by origins that go on, and by those that are paid for by entries.
 
 use alloc::vec::Vec;
