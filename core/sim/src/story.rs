@@ -341,6 +341,10 @@ impl Story {
                 }
             }
         }
+        for real in &self.world.reals {
+            let told = real.story.iter();
+            lines.extend(told.map(|(at, line)| (*at, format!("    {}: {line}", real.name()))));
+        }
         lines.sort_by_key(|(at, _)| *at);
         lines
     }

@@ -157,6 +157,36 @@ fn who_left_and_starts_again_without_knowing_anybody_is_found() {
     }
 }
 
+/// A server that started anew, cut off from all others, takes in what clients still have to hand
+/// back: later messages of an author, and not the earlier ones, which everybody else had.
+#[test]
+fn what_an_island_lacked_of_an_author_counts_when_it_meets_the_rest() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, three());
+        let real = world.join_real("a", 1);
+        world.wait(2_000, "a comes in", |world| world.real(real).server().is_some());
+        world.say_real(real, "#all", "held by everybody");
+        world.run_ms(2_000);
+        for other in [1, 2] {
+            world.cut(0, other, Cut::Stall);
+        }
+        world.crash(0);
+        world.start(0);
+        world.say_real(real, "#all", "not held by all");
+        world.run_ms(3_000);
+        for other in [1, 2] {
+            world.freeze(other);
+        }
+        world.wait(10_000, "a goes on alone", |world| world.real(real).server() == Some("s0:1"));
+        world.run_ms(1_000);
+        for other in [1, 2] {
+            world.thaw(other);
+        }
+        world.heal_and_judge_reals(10_000);
+        assert_eq!(world.real(real).status().map(|(ma, _, held)| (ma, held)), Some((2, 2)));
+    }
+}
+
 /// The first of many entries that were asked for says nothing of the rest.
 #[test]
 #[ignore = "open: up to twice of what is missing is sent to a server that starts again"]
