@@ -4,7 +4,7 @@ use cordee_core::chat::server::{DialId, Effect, Inlet, Input, Sent, Source};
 use cordee_core::ids::ConnId;
 use cordee_core::log::Visibility;
 use cordee_core::time::{SECOND_US, Time};
-use cordee_core::wire::Message;
+use cordee_core::wire::{Message, Reason};
 use cordee_core::wire::hello::Bye;
 use cordee_core::{Machine, Outbox};
 
@@ -368,13 +368,25 @@ impl World {
                 let (wire, side) = (line.wire, 1 - line.side);
                 self.schedule(now, Event::Arrive { wire, side });
             }
-            Effect::Close { conn, .. } => {
+            Effect::Close { conn, reason } => {
+                self.note_close(node, conn, reason);
                 let at = now + SECOND_US;
                 self.schedule(at, Event::ForceClose { node, start, conn });
             }
             Effect::Crash => self.crash(node),
             Effect::Stopped => self.nodes[node].stopping = true,
             other => panic!("the outlets do {other:?}"),
+        }
+    }
+
+    /// A server closes a link to another: that is worth a line in the story.
+    fn note_close(&mut self, node: usize, conn: ConnId, reason: Reason) {
+        if self.story.is_none() {
+            return;
+        }
+        let Some(line) = self.nodes[node].lines.get(&conn) else { return };
+        if let End::Node { node: other, .. } = self.wires[line.wire].ends[1 - line.side] {
+            self.note(|| format!("s{node} closes a link with s{other}: {reason:?}"));
         }
     }
 

@@ -51,6 +51,13 @@ impl World {
             within,
             "s{index} has {users} users, {newcomers} of them newcomers"
         );
+        if self.story.is_some() && node.linked_then != machine.linked() {
+            let linked = machine.linked();
+            self.nodes[index].linked_then = linked;
+            self.note(|| format!("s{index} is linked with {linked}"));
+        }
+        let node = &self.nodes[index];
+        let Some(machine) = node.machine.as_ref() else { return };
         if !node.was_active && machine.state() == ServerState::Active {
             self.nodes[index].was_active = true;
             self.on_active(index);

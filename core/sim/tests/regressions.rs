@@ -157,6 +157,29 @@ fn who_left_and_starts_again_without_knowing_anybody_is_found() {
     }
 }
 
+/// A server that is met between the two halves of an introduction is in neither, and is told of
+/// before anything that it wrote: a link is not given up because of an origin of its.
+#[test]
+fn who_is_met_amid_an_introduction_is_known_to_the_third() {
+    for seed in 0..60 {
+        let options = Options { latency_us: (100, 2_000), copies: 3, ..three() };
+        let mut world = meshed(seed, options);
+        world.run_ms(200);
+        let links = |world: &World| {
+            [0, 1, 2].map(|node| world.server(node).machine().expect("up").stats().linked)
+        };
+        let before = links(&world);
+        let clients = world.join_clients(&[("a", 0), ("b", 1), ("c", 2)]);
+        for round in 0..3 {
+            for (at, client) in clients.iter().enumerate() {
+                world.say(*client, "#all", &format!("{round} {at}"));
+                world.run_ms(20);
+            }
+        }
+        assert_eq!(links(&world), before, "seed {seed}: links stay");
+    }
+}
+
 /// A server that started anew, cut off from all others, takes in what clients still have to hand
 /// back: later messages of an author, and not the earlier ones, which everybody else had.
 #[test]

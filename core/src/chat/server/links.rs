@@ -346,8 +346,10 @@ impl ChatServer {
         }
     }
 
-    /// Tells a new peer what is here: origins, vector, roster, rooms, then that this was all.
+    /// Tells a new peer what is here: members that were met since the introduction, origins (only
+    /// those of members are taken in), vector, roster, rooms, then that this was all.
     fn tell_everything(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
+        self.send_members(id, out);
         self.send_origins(id, out);
         let held: Vec<(Origin, u64, Tag)> = self
             .archive
@@ -498,11 +500,14 @@ impl ChatServer {
 
     /// Tells all peers how members stand.
     pub(super) fn tell_members(&mut self, out: &mut Outbox<Effect>) {
+        self.for_each_told(|server, peer| server.send_members(peer, out));
+        self.tell_servers(out);
+    }
+
+    fn send_members(&mut self, peer: ConnId, out: &mut Outbox<Effect>) {
         let members = self.member_records();
         let records: Vec<MemberRecord<'_>> = members.iter().map(OwnedMember::wire).collect();
-        let members = Members { members: Seq::new(&records) };
-        self.for_each_told(|server, peer| server.send(peer, &members, out));
-        self.tell_servers(out);
+        self.send(peer, &Members { members: Seq::new(&records) }, out);
     }
 
     /// An operator says that a member will not return.
