@@ -157,6 +157,29 @@ fn who_left_and_starts_again_without_knowing_anybody_is_found() {
     }
 }
 
+/// A server whose client went on elsewhere, without its noticing, does not take the client's
+/// farewell there for a mistake.
+#[test]
+fn who_quits_where_it_went_on_amid_a_split_is_gone_everywhere() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, three());
+        let clients = world.join_clients(&[("a", 0), ("b", 1), ("c", 2)]);
+        for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+            world.cut(one, other, Cut::Stall);
+        }
+        world.half_open(clients[0]);
+        world.wait(2_000, "a goes on at the next", |world| {
+            world.client(clients[0]).attached_at() == Some("s1:1")
+        });
+        world.quit(clients[0]);
+        world.run_ms(2_000);
+        world.heal_and_judge(10_000);
+        for client in [1, 2] {
+            assert_eq!(world.client(clients[client]).names(), ["b", "c"], "seed {seed}");
+        }
+    }
+}
+
 /// A server that is met between the two halves of an introduction is in neither, and is told of
 /// before anything that it wrote: a link is not given up because of an origin of its.
 #[test]

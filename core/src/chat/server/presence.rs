@@ -60,7 +60,12 @@ impl ChatServer {
         if !known && self.roster.len() >= self.limits().sessions_max as usize {
             return Ok(());
         }
-        if record.presence != Presence::Online && self.sessions.contains_key(&session.session) {
+        // Unless it was attached elsewhere since: then it went from there, and is not here either.
+        let is_ours = self.roster.get(session.session).is_some_and(|ours| {
+            let attached = self.sessions.contains_key(&session.session);
+            attached && ours.attachment >= record.attachment
+        });
+        if record.presence != Presence::Online && is_ours {
             self.insist(session.session, &record, out);
             return Ok(());
         }
