@@ -436,6 +436,8 @@ impl Client {
         self.held.clear();
         self.rows.clear();
         self.shown.clear();
+        // What it forgot it cannot name any more.
+        self.queue.iter_mut().for_each(|own| own.after.clear());
         let server = self.server.clone();
         self.leave_connection();
         self.server = server;
@@ -757,9 +759,9 @@ impl Client {
         if self.queue.front().map_or(self.last_number + 1, |own| own.number) > first {
             return self.number_anew();
         }
-        for number in first..=self.last_number {
-            self.send_own(number);
-        }
+        let open: Vec<u64> =
+            self.queue.iter().filter(|own| !own.acked).map(|own| own.number).collect();
+        open.into_iter().for_each(|number| self.send_own(number));
         self.settle();
     }
 
@@ -788,10 +790,11 @@ impl Client {
                 .position(|known| *known == Some(*origin))
                 .map(|at| OriginRef(at as u32))
         };
+        // What the server had already needs no more than its number.
         let after: Vec<(OriginRef, u64)> = own
             .after
             .iter()
-            .filter(|(_, number)| *number > 0)
+            .filter(|(_, seen)| *seen > 0 && number > self.has)
             .map(|(origin, number)| {
                 let known = reference(origin);
                 (known.unwrap_or_else(|| panic!("{}: {origin:?} is unknown", self.name)), *number)

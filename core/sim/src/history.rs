@@ -175,11 +175,20 @@ impl History {
         }
     }
 
-    /// A client forgot what it was shown.
+    /// A client forgot what it was shown. It cannot name that any more when it says again what is
+    /// not acknowledged.
     pub(crate) fn on_reset(&mut self, client: usize) {
         let seen = self.clients.entry(client).or_default();
         let (happened, session) = (seen.happened, seen.session);
         *seen = Seen { happened, session, ..Seen::default() };
+        let Some(session) = session else { return };
+        let first = (AuthorId { session, process: 0 }, 0);
+        let last = (AuthorId { session, process: u64::MAX }, u64::MAX);
+        for (key, said) in self.said.range_mut(first..=last) {
+            if !said.acknowledged {
+                said.after.retain(|after| after.0 == key.0);
+            }
+        }
     }
 
     /// A client was shown more, or more happened to it. `has` says what the server that it is

@@ -90,6 +90,18 @@ pub(crate) enum End {
     Nobody,
 }
 
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Node { node, .. } => write!(f, "s{node}"),
+            End::Client(client) => write!(f, "client {client}"),
+            End::Real(real, _) => write!(f, "real client {real}"),
+            End::Raw(raw) => write!(f, "stranger {raw}"),
+            End::Nobody => write!(f, "nobody"),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) ends: [End; 2],

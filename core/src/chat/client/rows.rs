@@ -24,21 +24,24 @@ pub(super) enum RowScope {
 struct Taken {
     first: u64,
     last: u64,
-    /// Which of the numbers below the last were, the nearest in the least bit. Of those before
-    /// these, all from the first on count as taken in.
-    recent: u128,
+    /// Which of the last [`RECENT`] numbers were, each at its remainder. Of those before these, all
+    /// from the first on count as taken in.
+    recent: [u64; WORDS],
 }
 
 impl Taken {
     fn new(number: u64) -> Self {
-        Taken { first: number, last: number, recent: 0 }
+        let mut taken = Taken { first: number, last: number, recent: [0; WORDS] };
+        taken.mark(number, true);
+        taken
     }
 
     fn has(&self, number: u64) -> bool {
         match self.last.checked_sub(number) {
             None => false,
-            Some(0) => true,
-            Some(below) if below <= RECENT => self.recent >> (below - 1) & 1 == 1,
+            Some(below) if below < RECENT => {
+                self.recent[word(number)] >> (number % u64::from(u64::BITS)) & 1 == 1
+            }
             Some(_) => number >= self.first,
         }
     }
@@ -46,26 +49,45 @@ impl Taken {
     /// Takes a number in. Returns whether it is new.
     fn add(&mut self, number: u64) -> bool {
         let new = !self.has(number);
-        self.absorb(&Taken::new(number));
+        if number > self.last {
+            let skipped = (number - self.last - 1).min(RECENT);
+            (number - skipped..number).for_each(|skipped| self.mark(skipped, false));
+            self.last = number;
+        }
+        if self.last - number < RECENT {
+            self.mark(number, true);
+        }
+        self.first = self.first.min(number);
         new
     }
 
     fn absorb(&mut self, other: &Taken) {
         let (low, high) = if self.last <= other.last { (*self, *other) } else { (*other, *self) };
-        // The lower numbers, as they lie below the higher last one.
-        let below = high.last - low.last;
-        let last = if (1..=RECENT).contains(&below) { 1 << (below - 1) } else { 0 };
-        let earlier = if below < RECENT { low.recent << below } else { 0 };
-        *self = Taken {
-            first: low.first.min(high.first),
-            last: high.last,
-            recent: high.recent | last | earlier,
-        };
+        *self = high;
+        let recent = low.last.saturating_sub(RECENT - 1)..=low.last;
+        for number in recent.filter(|number| low.has(*number)) {
+            self.add(number);
+        }
+        self.first = low.first.min(high.first);
+    }
+
+    fn mark(&mut self, number: u64, taken: bool) {
+        let bit = 1 << (number % u64::from(u64::BITS));
+        let word = &mut self.recent[word(number)];
+        *word = if taken { *word | bit } else { *word & !bit };
     }
 }
 
-/// How many numbers below an author's last are known one by one.
-const RECENT: u64 = u128::BITS as u64;
+fn word(number: u64) -> usize {
+    (number / u64::from(u64::BITS)) as usize % WORDS
+}
+
+/// How many of an author's last numbers are known one by one.
+const RECENT: u64 = WORDS as u64 * u64::BITS as u64;
+const WORDS: usize = 8;
+
+/// What the memory of an author takes, in bytes, beside its node.
+pub(super) const TAKEN_BYTES: u64 = size_of::<Taken>() as u64;
 
 /// Two generations: what did not come up again while the young one filled is forgotten. What
 /// comes again does so shortly after a server died, so what matters is always young.
@@ -167,7 +189,7 @@ mod tests {
         assert!(add(5) && add(6) && add(9), "they come in order");
         assert!(add(3) && add(7), "and some from a part of the cluster that had them alone");
         assert!(!add(3) && !add(5) && !add(6) && !add(7) && !add(9));
-        assert!(add(9 + RECENT) && !add(9) && add(8 + RECENT) && add(10));
+        assert!(add(8 + RECENT) && !add(9) && add(7 + RECENT) && add(10));
         assert!(add(20 + RECENT) && !add(8), "who can tell after so many");
         assert!(add(2), "what is before the first never came");
     }
@@ -182,7 +204,8 @@ mod tests {
             for taken in [one, one + 4, other] {
                 assert!(a.has(taken), "{taken} of {a:?}");
             }
-            assert!(!a.has(9) && !a.has(other.max(one + 4) + 1) && !a.has(other - 1), "{a:?}");
+            assert!(!a.has(9) && !a.has(other.max(one + 4) + 1), "{a:?}");
+            assert!(!a.has(11) || other > RECENT, "{a:?}");
         }
     }
 }

@@ -194,6 +194,9 @@ pub(super) struct Peer {
     pub(super) refs: Vec<Option<OriginRef>>,
     /// What the peer holds, by our references.
     pub(super) held: Vec<u64>,
+    /// What the entries that it wrote come after: it has shown that, whether or not it has stored
+    /// it yet.
+    pub(super) named: Vec<u64>,
     /// What we told the peer that we hold.
     pub(super) told: Vec<u64>,
     /// What the peer held when it linked: a server that joins is in step when it has that.
@@ -321,6 +324,7 @@ impl Peer {
             state: ServerState::Joining,
             refs: Vec::new(),
             held: Vec::new(),
+            named: Vec::new(),
             told: Vec::new(),
             held_at_link: Vec::new(),
             push: None,

@@ -54,6 +54,12 @@ impl ChatServer {
         for (theirs, number) in entry.after {
             after.push((ours(theirs).ok_or(Reason::BadFrame)?, number));
         }
+        let peer = self.conns.get_mut(id).and_then(Conn::peer_mut);
+        if let Some(peer) = peer.filter(|peer| self.archive.origin(origin) == peer.origin) {
+            for &(origin, number) in &after {
+                raise(&mut peer.named, origin, number);
+            }
+        }
         let new = NewEntry {
             origin,
             number: entry.number,
@@ -437,7 +443,8 @@ impl ChatServer {
     // What cannot come any more, and what everybody has.
 
     /// Whether an entry was lost for good: its origin has ended, every member that counts is
-    /// linked, and nobody holds it.
+    /// linked, and nobody holds it, or wrote something that comes after it: who did holds it, and
+    /// has not said so yet.
     pub(super) fn is_void(&self, origin: &Origin, number: u64) -> bool {
         let ended = match self.members.get(origin.server) {
             _ if origin.server == self.id => *origin != self.origin,
@@ -454,7 +461,9 @@ impl ChatServer {
         }
         let Some(reference) = self.archive.find_origin(origin) else { return true };
         self.archive.shown(reference) + self.waiting.count(reference) < number
-            && self.linked_peers().all(|(_, peer)| peer.holds(reference) < number)
+            && self
+                .linked_peers()
+                .all(|(_, peer)| peer.holds(reference).max(at(&peer.named, reference)) < number)
     }
 
     /// Tells clients what every member holds: they need not keep it to hand it back.
