@@ -33,7 +33,7 @@ impl World {
                             format!("s{node} asks {whom} for {from} to {to} of {origin:?}")
                         });
                     }
-                    let again = self.story.is_some().then(|| entries_again(bytes)).unwrap_or(0);
+                    let again = if self.story.is_some() { entries_again(bytes) } else { 0 };
                     if again > 0 && matches!(self.end_of(node, conn), End::Node { .. }) {
                         let whom = self.end_of(node, conn);
                         self.note(|| format!("s{node} sends {again} entries to {whom}"));

@@ -121,6 +121,6 @@ mod tests {
 
     #[test]
     fn the_most_memory_is_what_the_limits_say() {
-        assert_eq!(memory_bytes_max(&ClientLimits::default()), 208_043_964);
+        assert_eq!(memory_bytes_max(&ClientLimits::default()), 224_821_180);
     }
 }

@@ -84,7 +84,7 @@ fn word(number: u64) -> usize {
 
 /// How many of an author's last numbers are known one by one.
 const RECENT: u64 = WORDS as u64 * u64::BITS as u64;
-const WORDS: usize = 8;
+const WORDS: usize = 16;
 
 /// What the memory of an author takes, in bytes, beside its node.
 pub(super) const TAKEN_BYTES: u64 = size_of::<Taken>() as u64;

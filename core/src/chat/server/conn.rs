@@ -186,6 +186,10 @@ pub(super) struct Peer {
     /// Whether it was this server that dialled.
     pub(super) dialled_here: bool,
     pub(super) stage: Stage,
+    /// Whether we said that we have told everything.
+    pub(super) told_all: bool,
+    /// Whether the peer did.
+    pub(super) heard_all: bool,
     pub(super) server: ServerId,
     pub(super) origin: Origin,
     pub(super) address: String,
@@ -318,6 +322,8 @@ impl Peer {
             dialled_here: dial.is_some(),
             dial,
             stage: Stage::Greeting,
+            told_all: false,
+            heard_all: false,
             server: ServerId(0),
             origin: Origin::default(),
             address: String::new(),

@@ -77,8 +77,13 @@ impl ChatServer {
             self.send(home, session, out);
             return Ok(());
         }
+        let went = record.presence != Presence::Online && record.home == self.id;
         self.merge_record(session.session, record, Some(from), Reason::Unknown, out);
         self.contradict(now, session.session, out);
+        if went && let Some(record) = self.roster.get(session.session).cloned() {
+            // Who asks its home what to make of it waits for this.
+            roster::with_wire(session.session, &record, |wire| self.send(from, wire, out));
+        }
         Ok(())
     }
 
@@ -165,7 +170,7 @@ impl ChatServer {
     }
 
     /// A conflict of names is settled by the homes of those who lost: they take another name.
-    fn settle_name(&mut self, session: SessionId, out: &mut Outbox<Effect>) {
+    pub(super) fn settle_name(&mut self, session: SessionId, out: &mut Outbox<Effect>) {
         let Some(record) = self.roster.get(session).filter(|record| record.is_here()) else {
             return;
         };

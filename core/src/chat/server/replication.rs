@@ -286,7 +286,7 @@ impl ChatServer {
         let linked = self.linked_peers().any(|(_, peer)| peer.origin == *origin);
         let latest = self.members.get(server).is_some_and(|member| member.origin == *origin);
         let is_met = self.links.contains_key(&server);
-        linked || (latest && self.members.is_expected(server, is_met, now))
+        linked || (latest && (is_met || self.members.is_expected(server, is_met, now)))
     }
 
     /// Who has more of an origin than `held`, drawn at random, and up to where.
