@@ -343,7 +343,7 @@ pub fn memory_bytes_max(limits: &Limits) -> u64 {
     let users = count(limits.users_hard_max, rooms + attaching.max(attached));
 
     // What was read is not held against peers. Our reference for each of theirs, and what they
-    // hold, held, announced, were told and asked.
+    // hold, held, named, announced, were told and asked.
     let links = count(limits.members_max, 7 * vector + 2 * u64::from(limits.frame_bytes_max));
     // A member, its address, and two addresses that lead to it.
     let members = count(limits.members_max, 3 * (NODE_BYTES + ADDRESS_BYTES_MAX as u64));

@@ -4,8 +4,8 @@ use cordee_core::chat::server::{DialId, Effect, Inlet, Input, Sent, Source};
 use cordee_core::ids::ConnId;
 use cordee_core::log::Visibility;
 use cordee_core::time::{SECOND_US, Time};
-use cordee_core::wire::Message;
 use cordee_core::wire::hello::Bye;
+use cordee_core::wire::{Message, Reason};
 use cordee_core::{Machine, Outbox};
 
 use crate::node::{Line, Node};
@@ -368,7 +368,8 @@ impl World {
                 let (wire, side) = (line.wire, 1 - line.side);
                 self.schedule(now, Event::Arrive { wire, side });
             }
-            Effect::Close { conn, .. } => {
+            Effect::Close { conn, reason } => {
+                self.note_close(node, conn, reason);
                 let at = now + SECOND_US;
                 self.schedule(at, Event::ForceClose { node, start, conn });
             }
@@ -376,6 +377,20 @@ impl World {
             Effect::Stopped => self.nodes[node].stopping = true,
             other => panic!("the outlets do {other:?}"),
         }
+    }
+
+    /// A server closes a link to another: that is worth a line in the story.
+    fn note_close(&mut self, node: usize, conn: ConnId, reason: Reason) {
+        if self.story.is_some() && matches!(self.end_of(node, conn), End::Node { .. }) {
+            let whom = self.end_of(node, conn);
+            self.note(|| format!("s{node} closes a link with {whom}: {reason:?}"));
+        }
+    }
+
+    /// Who is at the other end of a server's connection.
+    pub(crate) fn end_of(&self, node: usize, conn: ConnId) -> End {
+        let line = self.nodes[node].lines.get(&conn);
+        line.map_or(End::Nobody, |line| self.wires[line.wire].ends[1 - line.side])
     }
 
     /// A connection that the machine speaks of; it must be there.

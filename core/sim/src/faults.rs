@@ -24,7 +24,8 @@ impl World {
 
     /// A server is no more. What its connections carry still arrives, unless some of it is lost.
     pub(crate) fn end(&mut self, node: usize, loses_tail: bool) {
-        let Some(_) = self.nodes[node].machine.take() else { return };
+        let Some(machine) = self.nodes[node].machine.take() else { return };
+        self.resent_before += machine.stats().resent;
         self.note(|| format!("s{node} {}", if loses_tail { "crashes" } else { "has stopped" }));
         self.disturb();
         let start = self.nodes[node].starts;

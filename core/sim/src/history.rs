@@ -47,6 +47,8 @@ pub struct History {
     pub tally: Tally,
     /// The bytes of each entry: one and the same on every server, for ever.
     entries: HashMap<(Origin, u64), Vec<u8>>,
+    /// How often a server stored an entry that another had before.
+    taken_in: u64,
     /// How many entries there are of a message: more than one when it was handed back, or when
     /// two servers took it in.
     copies: HashMap<Key, usize>,
@@ -131,6 +133,7 @@ impl History {
             Some(known) => {
                 let same = known == bytes;
                 holds!(self.tally, Fork, same, "a fork: {place:?} is two things");
+                self.taken_in += 1;
             }
             None => {
                 self.entries.insert(place, bytes.to_vec());
@@ -175,11 +178,20 @@ impl History {
         }
     }
 
-    /// A client forgot what it was shown.
+    /// A client forgot what it was shown. It cannot name that any more when it says again what is
+    /// not acknowledged.
     pub(crate) fn on_reset(&mut self, client: usize) {
         let seen = self.clients.entry(client).or_default();
         let (happened, session) = (seen.happened, seen.session);
         *seen = Seen { happened, session, ..Seen::default() };
+        let Some(session) = session else { return };
+        let first = (AuthorId { session, process: 0 }, 0);
+        let last = (AuthorId { session, process: u64::MAX }, u64::MAX);
+        for (key, said) in self.said.range_mut(first..=last) {
+            if !said.acknowledged {
+                said.after.retain(|after| after.0 == key.0);
+            }
+        }
     }
 
     /// A client was shown more, or more happened to it. `has` says what the server that it is
@@ -339,10 +351,10 @@ impl History {
         said.count() as u64
     }
 
-    /// The highest number that a start of a server was given of each origin.
-    pub(crate) fn stored_by(&self, start: Start) -> BTreeMap<Origin, u64> {
-        let of = self.stored.iter().filter(|((other, _), _)| *other == start);
-        of.map(|((_, origin), number)| (*origin, *number)).collect()
+    /// How often a server stored an entry that another had before: an own count of what had to
+    /// be sent.
+    pub(crate) fn taken_in(&self) -> u64 {
+        self.taken_in
     }
 
     /// Messages that were acknowledged and that some server kept all the time.

@@ -66,7 +66,8 @@ impl World {
         let rooms = &self.client(*first).room_list;
         for guest in guests {
             let theirs = &self.client(*guest).room_list;
-            holds!(tally, Rooms, theirs == rooms, "{theirs:?} and {rooms:?}");
+            let users = (&self.client(*guest).users, &self.client(*first).users);
+            holds!(tally, Rooms, theirs == rooms, "{theirs:?} and {rooms:?}, {users:?}");
         }
         for (room, users, _) in rooms {
             let models = guests.iter().filter(|guest| self.client(**guest).rooms().contains(room));

@@ -80,6 +80,8 @@ pub struct Node {
     pub(crate) newcomers: BTreeSet<ConnId>,
     /// Whether it was seen to be active.
     pub(crate) was_active: bool,
+    /// How many servers it was linked with when a story was last told of it.
+    pub(crate) linked_then: usize,
 }
 
 impl Node {
@@ -103,6 +105,7 @@ impl Node {
             stored_meanwhile: None,
             newcomers: BTreeSet::new(),
             was_active: false,
+            linked_then: 0,
         }
     }
 
@@ -169,6 +172,6 @@ impl Node {
         self.persisted = now;
         self.stored_meanwhile = None;
         self.newcomers.clear();
-        self.was_active = false;
+        (self.was_active, self.linked_then) = (false, 0);
     }
 }

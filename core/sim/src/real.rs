@@ -44,6 +44,8 @@ pub struct Real {
     /// Everything shown, in order.
     shown: Vec<Shown>,
     happened: Vec<Happened>,
+    /// What it was told, when somebody wants to read it.
+    pub(crate) story: Vec<(Time, String)>,
     /// How often each room was left.
     stays: BTreeMap<String, u64>,
     server: Option<String>,
@@ -226,6 +228,25 @@ impl Real {
     }
 }
 
+/// An event as a line of a story; none for what every client is told of every other.
+fn line_of(event: &Told, out: &Outbox<Effect>) -> Option<String> {
+    let text = |span| text(out, span);
+    Some(match *event {
+        Told::Connected { server, name, .. } => format!("at {} as {}", text(server), text(name)),
+        Told::Disconnected { server, why } => format!("lost {}: {why:?}", text(server)),
+        Told::Reset { held } => format!("receives all anew, held {held}"),
+        Told::CaughtUp { room } => format!("has caught up {}", text(room)),
+        Told::Joined { room, .. } => format!("is in {}", text(room)),
+        Told::Left { room, .. } => format!("has left {}", text(room)),
+        Told::Renamed { from, to, own: true, .. } => {
+            format!("is called {}, not {}", text(to), text(from))
+        }
+        Told::Status { ma, mt, held, .. } => format!("MA {ma}, MT {mt}, holds {held}"),
+        Told::Error { reason, detail, .. } => format!("{reason:?} {}", text(detail)),
+        _ => return None,
+    })
+}
+
 fn text(out: &Outbox<Effect>, span: Span) -> String {
     std::str::from_utf8(out.bytes(span)).expect("text").to_owned()
 }
@@ -267,6 +288,7 @@ impl World {
             lacks_name: false,
             shown: Vec::new(),
             happened: Vec::new(),
+            story: Vec::new(),
             stays: BTreeMap::new(),
             server: None,
             status: None,
@@ -482,7 +504,13 @@ impl World {
             let out = std::mem::take(&mut self.reals[index].out);
             for effect in out.effects() {
                 match effect {
-                    Effect::Tell(event) => self.reals[index].take_event(event, &out),
+                    Effect::Tell(event) => {
+                        if self.story.is_some() {
+                            let line = line_of(event, &out).map(|line| (self.now, line));
+                            self.reals[index].story.extend(line);
+                        }
+                        self.reals[index].take_event(event, &out);
+                    }
                     Effect::Send { link, bytes } => {
                         self.send_real(index, *link, out.bytes(*bytes));
                     }

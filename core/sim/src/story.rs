@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use cordee_core::Time;
-use cordee_core::ids::Origin;
 use cordee_core::time::{MILLI_US, SECOND_US};
 use cordee_core::wire::peer::ServerState;
 
@@ -161,7 +160,7 @@ impl Story {
         let limited = self.plan.is_limited();
         for guest in guests {
             let client = self.world.client(guest);
-            let (name, since) = (client.name.clone(), client.unattached_us());
+            let (name, since) = (client.name.clone(), self.world.out_for_us(guest));
             let excused = limited || client.lacks_name();
             let is_in = since < CALM_MS * MILLI_US || excused;
             holds!(self.world.history.tally, GetsIn, is_in, "{name} is out for {since} µs in calm");
@@ -196,7 +195,7 @@ impl Story {
             self.world.bury(*node);
         }
         self.world.note(|| format!("everything is made good, but for {gone:?}"));
-        let (missing, resent) = (self.missing(), self.world.resent());
+        let (before, resent) = (self.world.history.taken_in(), self.world.resent());
         self.world.heal_all();
         self.world.wait(AGREE_MS, "the servers link", World::is_meshed);
         if !gone.is_empty() {
@@ -211,9 +210,9 @@ impl Story {
         self.agree();
         let resent = self.world.resent() - resent;
         if !self.world.trims() {
-            // What flew on a link that died is sent on the next, too.
-            let flew = self.plan.faults.iter().any(|fault| fault.cuts_off());
-            let most = if flew { 4 * missing } else { missing + missing / 10 } + RESENT_SLACK;
+            // What was lacking anywhere then, and what has been written since.
+            let missing = self.world.history.taken_in() - before;
+            let most = missing + missing / 10 + RESENT_SLACK;
             let text = format!("{resent} entries were sent again where {missing} were missing");
             holds!(self.world.history.tally, Resent, resent <= most, "{text}");
         }
@@ -239,29 +238,6 @@ impl Story {
             self.tend_names();
         }
         self.world.wait(0, what, done);
-    }
-
-    /// How many entries servers that stay lack and others have: an own count.
-    fn missing(&self) -> u64 {
-        let nodes = 0..self.plan.options.servers;
-        let stays = nodes.filter(|node| !self.world.dead.contains(node));
-        let stored = |node: usize| match self.world.server(node) {
-            server if server.is_up() => self.world.history.stored_by((node, server.starts)),
-            _ => BTreeMap::new(),
-        };
-        let stored: Vec<BTreeMap<Origin, u64>> = stays.map(stored).collect();
-        let mut most: BTreeMap<Origin, u64> = BTreeMap::new();
-        for (origin, number) in stored.iter().flatten() {
-            let held = most.entry(*origin).or_default();
-            *held = (*held).max(*number);
-        }
-        let lacks = |stored: &BTreeMap<Origin, u64>| -> u64 {
-            let each = most
-                .iter()
-                .map(|(origin, number)| number - stored.get(origin).copied().unwrap_or(0));
-            each.sum()
-        };
-        stored.iter().map(lacks).sum()
     }
 
     /// Nothing is left to be done, and everyone agrees on everything.
@@ -341,6 +317,10 @@ impl Story {
                 }
             }
         }
+        for real in &self.world.reals {
+            let told = real.story.iter();
+            lines.extend(told.map(|(at, line)| (*at, format!("    {}: {line}", real.name()))));
+        }
         lines.sort_by_key(|(at, _)| *at);
         lines
     }
@@ -381,7 +361,7 @@ fn failure(at: Time) -> Failure {
     let known = code.and_then(|code| Rule::ALL.iter().find(|rule| rule.code() == code));
     let rule = match known {
         Some(rule) => rule.code(),
-        None if place.contains("sim/src/client.rs") => Rule::Wire.code(),
+        None if place.contains("sim/src/client/") => Rule::Wire.code(),
         None if place.contains("sim/src") => Rule::Live.code(),
         None => Rule::Machine.code(),
     };

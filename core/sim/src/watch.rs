@@ -2,13 +2,19 @@
 
 use cordee_core::Outbox;
 use cordee_core::chat::server::Effect;
-use cordee_core::framing::HEADER_BYTES;
+use cordee_core::framing::{HEADER_BYTES, frames};
 use cordee_core::wire::Message;
 use cordee_core::wire::chat::{Attached, Intent, Redirect};
-use cordee_core::wire::peer::{Reserve, ServerState};
+use cordee_core::wire::entry::Entry;
+use cordee_core::wire::peer::{Pull, Reserve, ServerState};
 
 use crate::rule::holds;
-use crate::world::World;
+use crate::world::{End, World};
+
+/// How many entries there are among what is sent at once.
+fn entries_again(bytes: &[u8]) -> usize {
+    frames(bytes).filter(|frame| frame.kind == Entry::KIND).count()
+}
 
 impl World {
     /// Looks at what a server is about to tell others.
@@ -19,6 +25,19 @@ impl World {
                 Effect::Send { conn, bytes, .. } => {
                     let bytes = out.bytes(bytes);
                     let Some(kind) = bytes.get(HEADER_BYTES - 1).copied() else { continue };
+                    if kind == Pull::KIND && self.story.is_some() {
+                        let Pull { origin, from, to } =
+                            Pull::parse(&bytes[HEADER_BYTES..]).expect("valid");
+                        let whom = self.end_of(node, conn);
+                        self.note(|| {
+                            format!("s{node} asks {whom} for {from} to {to} of {origin:?}")
+                        });
+                    }
+                    let again = if self.story.is_some() { entries_again(bytes) } else { 0 };
+                    if again > 0 && matches!(self.end_of(node, conn), End::Node { .. }) {
+                        let whom = self.end_of(node, conn);
+                        self.note(|| format!("s{node} sends {again} entries to {whom}"));
+                    }
                     if kind == Reserve::KIND {
                         reserved = true;
                     } else if kind == Redirect::KIND {
@@ -51,6 +70,13 @@ impl World {
             within,
             "s{index} has {users} users, {newcomers} of them newcomers"
         );
+        if self.story.is_some() && node.linked_then != machine.linked() {
+            let linked = machine.linked();
+            self.nodes[index].linked_then = linked;
+            self.note(|| format!("s{index} is linked with {linked}"));
+        }
+        let node = &self.nodes[index];
+        let Some(machine) = node.machine.as_ref() else { return };
         if !node.was_active && machine.state() == ServerState::Active {
             self.nodes[index].was_active = true;
             self.on_active(index);

@@ -157,9 +157,106 @@ fn who_left_and_starts_again_without_knowing_anybody_is_found() {
     }
 }
 
+/// The last words of a server that leaves reach one that is cut off from it by a third, and the
+/// answer to them may be there before the third has said that it holds them.
+#[test]
+fn an_answer_to_the_last_words_of_a_server_that_left_waits_for_them() {
+    for seed in 0..20 {
+        let options = Options { latency_us: (100, 20_000), ..three() };
+        let mut world = meshed(seed, options);
+        let clients = world.join_clients(&[("a", 0), ("b", 2), ("c", 1)]);
+        world.cut(0, 1, Cut::Stall);
+        world.run_ms(2_000);
+        world.say(clients[0], "#all", "last words");
+        world.wait(1_000, "b hears them", |world| {
+            world.client(clients[1]).bodies("#all") == ["last words"]
+        });
+        world.drain(0);
+        world.say(clients[1], "#all", "an answer");
+        world.run_ms(5_000);
+        assert_eq!(world.client(clients[2]).bodies("#all"), ["last words", "an answer"]);
+        world.heal_and_judge(10_000);
+    }
+}
+
+/// A server whose client went on elsewhere, without its noticing, does not take the client's
+/// farewell there for a mistake.
+#[test]
+fn who_quits_where_it_went_on_amid_a_split_is_gone_everywhere() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, three());
+        let clients = world.join_clients(&[("a", 0), ("b", 1), ("c", 2)]);
+        for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+            world.cut(one, other, Cut::Stall);
+        }
+        world.half_open(clients[0]);
+        world.wait(2_000, "a goes on at the next", |world| {
+            world.client(clients[0]).attached_at() == Some("s1:1")
+        });
+        world.quit(clients[0]);
+        world.run_ms(2_000);
+        world.heal_and_judge(10_000);
+        for client in [1, 2] {
+            assert_eq!(world.client(clients[client]).names(), ["b", "c"], "seed {seed}");
+        }
+    }
+}
+
+/// A server that is met between the two halves of an introduction is in neither, and is told of
+/// before anything that it wrote: a link is not given up because of an origin of its.
+#[test]
+fn who_is_met_amid_an_introduction_is_known_to_the_third() {
+    for seed in 0..60 {
+        let options = Options { latency_us: (100, 2_000), copies: 3, ..three() };
+        let mut world = meshed(seed, options);
+        world.run_ms(200);
+        let links = |world: &World| {
+            [0, 1, 2].map(|node| world.server(node).machine().expect("up").stats().linked)
+        };
+        let before = links(&world);
+        let clients = world.join_clients(&[("a", 0), ("b", 1), ("c", 2)]);
+        for round in 0..3 {
+            for (at, client) in clients.iter().enumerate() {
+                world.say(*client, "#all", &format!("{round} {at}"));
+                world.run_ms(20);
+            }
+        }
+        assert_eq!(links(&world), before, "seed {seed}: links stay");
+    }
+}
+
+/// A server that started anew, cut off from all others, takes in what clients still have to hand
+/// back: later messages of an author, and not the earlier ones, which everybody else had.
+#[test]
+fn what_an_island_lacked_of_an_author_counts_when_it_meets_the_rest() {
+    for seed in 0..4 {
+        let mut world = meshed(seed, three());
+        let real = world.join_real("a", 1);
+        world.wait(2_000, "a comes in", |world| world.real(real).server().is_some());
+        world.say_real(real, "#all", "held by everybody");
+        world.run_ms(2_000);
+        for other in [1, 2] {
+            world.cut(0, other, Cut::Stall);
+        }
+        world.crash(0);
+        world.start(0);
+        world.say_real(real, "#all", "not held by all");
+        world.run_ms(3_000);
+        for other in [1, 2] {
+            world.freeze(other);
+        }
+        world.wait(10_000, "a goes on alone", |world| world.real(real).server() == Some("s0:1"));
+        world.run_ms(1_000);
+        for other in [1, 2] {
+            world.thaw(other);
+        }
+        world.heal_and_judge_reals(10_000);
+        assert_eq!(world.real(real).status().map(|(ma, _, held)| (ma, held)), Some((2, 2)));
+    }
+}
+
 /// The first of many entries that were asked for says nothing of the rest.
 #[test]
-#[ignore = "open: up to twice of what is missing is sent to a server that starts again"]
 fn what_is_on_its_way_is_not_asked_for_again() {
     for seed in 0..4 {
         let limits =

@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     let sum = many(from..to, end, jobs, draw);
     report(&sum, from, jobs, begun.elapsed());
     for seed in sum.failed.iter().take(1) {
-        explain(&draw(*seed));
+        explain(&draw(*seed), false);
     }
     ExitCode::from(u8::from(!sum.failed.is_empty()))
 }
@@ -178,8 +178,9 @@ fn report(sum: &Sum, from: u64, jobs: usize, took: Duration) {
     println!("\n{} of {} worlds failed", sum.failed.len(), sum.worlds);
 }
 
-/// Everything about a failure: what the seed drew, the command that replays it, and a short form.
-fn explain(plan: &Plan) {
+/// Everything about a failure: what the seed drew, the command that replays it, and a short form,
+/// with its story when it is wanted.
+fn explain(plan: &Plan, trace: bool) {
     println!("\n{:#?}", Plan { acts: Vec::new(), ..plan.clone() });
     let seed = plan.seed;
     println!("replay: cargo run --release -p cordee-sim --bin soak -- --seed {seed} --trace");
@@ -191,15 +192,22 @@ fn explain(plan: &Plan) {
     for act in &short.acts {
         println!("  {:>6} ms  {:?} {:?}", act.at_ms, act.what, act.dice);
     }
+    if trace {
+        tell(&run(&short, true));
+    }
     println!("{}\nat {}", failure.text, failure.place);
+}
+
+fn tell(outcome: &Outcome) {
+    for (at, line) in &outcome.story {
+        println!("{:>9.3} ms {line}", at.0 as f64 / 1_000.0);
+    }
 }
 
 fn one(plan: &Plan, trace: bool) -> ExitCode {
     let seed = plan.seed;
     let outcome = run(plan, trace);
-    for (at, line) in &outcome.story {
-        println!("{:>9.3} ms {line}", at.0 as f64 / 1_000.0);
-    }
+    tell(&outcome);
     let mut sum = Sum::default();
     sum.add(seed, &outcome);
     println!(
@@ -210,7 +218,7 @@ fn one(plan: &Plan, trace: bool) -> ExitCode {
     );
     if let Some(failure) = outcome.failure {
         println!("{}: {}\nat {}", failure.rule, failure.text, failure.place);
-        explain(plan);
+        explain(plan, trace);
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS

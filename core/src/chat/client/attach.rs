@@ -250,7 +250,10 @@ impl ChatClient {
             tell(out, Event::Reset { held });
         }
         if self.stage == Stage::Arrived && before != self.me.name {
-            self.tell_own_name(&before, Some(Reason::NameLost), out);
+            // It may have been given what it asked the last server for.
+            let wished = |ask: &Ask| matches!(ask, Ask::Name(name) if *name == self.me.name);
+            let lost = self.requests.find(wished).is_none();
+            self.tell_own_name(&before, lost.then_some(Reason::NameLost), out);
         }
         for room in left {
             self.leave_room(&room, 0, out);

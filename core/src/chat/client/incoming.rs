@@ -3,6 +3,7 @@
 use super::api::{Effect, Event, Message as Shown};
 use super::link::Phase;
 use super::outgoing::Addressee;
+use super::requests::Ask;
 use super::rooms::Partial;
 use super::roster::Change;
 use super::rows::RowScope;
@@ -137,6 +138,9 @@ impl ChatClient {
             }
             Done::KIND => {
                 if let Some(asked) = self.answered(Done::parse(bytes)?.request, out) {
+                    if let Ask::Name(name) = &asked.ask {
+                        self.take_own_name(name, None, out);
+                    }
                     tell(out, Event::Done { reference: asked.reference });
                 }
             }
@@ -319,7 +323,7 @@ impl ChatClient {
                 let renamed = Renamed::parse(frame.payload)?;
                 let why = Some(renamed.reason).filter(|reason| *reason != Reason::Unknown);
                 if renamed.session == me {
-                    self.on_own_name(&renamed, why, out);
+                    self.take_own_name(renamed.to, why, out);
                 } else {
                     self.roster.rename(renamed.session, renamed.to, why, &mut tell_one);
                 }
@@ -338,15 +342,12 @@ impl ChatClient {
         Ok(())
     }
 
-    fn on_own_name(
-        &mut self,
-        renamed: &Renamed<'_>,
-        why: Option<Reason>,
-        out: &mut Outbox<Effect>,
-    ) {
-        self.roster.rename(renamed.session, renamed.to, why, &mut |_| ());
-        let from = core::mem::replace(&mut self.me.name, renamed.to.into());
-        if from != renamed.to {
+    /// The own name is another. That comes twice, with the answer and with what all are told, and
+    /// the connection may end in between: the user hears of it once.
+    fn take_own_name(&mut self, name: &str, why: Option<Reason>, out: &mut Outbox<Effect>) {
+        self.roster.rename(self.me.session, name, why, &mut |_| ());
+        let from = core::mem::replace(&mut self.me.name, name.into());
+        if from != name {
             self.tell_own_name(&from, why, out);
         }
     }

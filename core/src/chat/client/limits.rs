@@ -1,5 +1,6 @@
 //! What bounds a client.
 
+use super::rows::TAKEN_BYTES;
 use crate::framing::FRAME_BYTES_MAX;
 use crate::names::{NAME_BYTES_MAX, ROOM_BYTES_MAX};
 use crate::time::{MILLI_US, SECOND_US};
@@ -104,7 +105,7 @@ pub fn memory_bytes_max(limits: &ClientLimits) -> u64 {
         // Three connections with a table each way.
         + 3 * count(limits.origins_max, 16)
         // Rows, and those that were shown before.
-        + count(limits.authors_max, 2 * NODE_BYTES)
+        + count(limits.authors_max, 2 * (NODE_BYTES + TAKEN_BYTES))
         // The store, a chunk that is not full, and one to spare.
         + count(limits.store_bytes_max, 1)
         + 4 * u64::from(limits.frame_bytes_max)
@@ -120,6 +121,6 @@ mod tests {
 
     #[test]
     fn the_most_memory_is_what_the_limits_say() {
-        assert_eq!(memory_bytes_max(&ClientLimits::default()), 187_072_444);
+        assert_eq!(memory_bytes_max(&ClientLimits::default()), 224_821_180);
     }
 }

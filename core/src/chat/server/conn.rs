@@ -186,6 +186,10 @@ pub(super) struct Peer {
     /// Whether it was this server that dialled.
     pub(super) dialled_here: bool,
     pub(super) stage: Stage,
+    /// Whether we said that we have told everything.
+    pub(super) told_all: bool,
+    /// Whether the peer did.
+    pub(super) heard_all: bool,
     pub(super) server: ServerId,
     pub(super) origin: Origin,
     pub(super) address: String,
@@ -194,6 +198,9 @@ pub(super) struct Peer {
     pub(super) refs: Vec<Option<PeerRef>>,
     /// What the peer holds, by our references.
     pub(super) held: Vec<u64>,
+    /// What the entries that it wrote come after: it has shown that, whether or not it has stored
+    /// it yet.
+    pub(super) named: Vec<u64>,
     /// What we told the peer that we hold.
     pub(super) told: Vec<u64>,
     /// What the peer held when it linked: a server that joins is in step when it has that.
@@ -335,12 +342,15 @@ impl Peer {
             dialled_here: dial.is_some(),
             dial,
             stage: Stage::Greeting,
+            told_all: false,
+            heard_all: false,
             server: ServerId(0),
             origin: Origin::default(),
             address: String::new(),
             state: ServerState::Joining,
             refs: Vec::new(),
             held: Vec::new(),
+            named: Vec::new(),
             told: Vec::new(),
             held_at_link: Vec::new(),
             push: None,

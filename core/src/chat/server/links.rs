@@ -4,7 +4,8 @@
 //! dial ─▶ Hello ─▶ Welcome ─▶ PeerHello ⇄ PeerHello ─▶ pasts, vectors, roster, rooms, members ─▶ Linked
 //! ```
 //!
-//! Both may dial. Of two connections the one that the lesser id dialled stays.
+//! Both may dial. Of two connections the one that the lesser id dialled stays. So while its dial
+//! is under way, no link is made of the other's: what is sent on it would be sent twice.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -17,7 +18,7 @@ use crate::framing::Frame;
 use crate::hash::ClusterKey;
 use crate::ids::{ConnId, Origin, OriginRef, ServerId, Tag};
 use crate::outbox::Outbox;
-use crate::time::Time;
+use crate::time::{MILLI_US, Time};
 use crate::wire::chat::MemberState;
 use crate::wire::entry::{Entry, OriginDef};
 use crate::wire::hello::{Bye, Hello, Magic, Ping, Pong, Role, Transport, Welcome};
@@ -29,6 +30,8 @@ use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
 /// Pairs in one part of a vector: 45 bytes each at the most.
 const VECTOR_PART: usize = 1_024;
+/// For how long a connection waits for one that would take its place.
+const DOUBLE_US_MAX: u64 = 500 * MILLI_US;
 /// Keys of earlier foundings that are remembered.
 const OLD_KEYS_MAX: usize = 16;
 
@@ -244,6 +247,7 @@ impl ChatServer {
             peer.stage = Stage::Syncing;
         }
         self.tell_everything(id, out);
+        self.go_on_linking(now, id, out);
         Ok(())
     }
 
@@ -350,8 +354,10 @@ impl ChatServer {
         }
     }
 
-    /// Tells a new peer what is here: origins, vector, roster, rooms, then that this was all.
+    /// Tells a new peer what is here: members that were met since the introduction, origins (only
+    /// those of members are taken in), vector, roster, rooms.
     fn tell_everything(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
+        self.send_members(id, out);
         self.send_origins(id, out);
         self.tell_all_pasts(id, out);
         let held: Vec<(Origin, u64, Tag)> = self
@@ -383,7 +389,6 @@ impl ChatServer {
         for (name, room) in rooms {
             self.send_room_record(id, &name, &room, out);
         }
-        self.send(id, &Linked { reserved: 0 }, out);
     }
 
     fn on_peer_vector(
@@ -408,15 +413,52 @@ impl ChatServer {
         Ok(())
     }
 
-    /// The peer has told everything: the link stands, and our own log flows to it.
+    /// The peer has told everything.
     fn on_linked(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) -> Result<(), Reason> {
+        let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
+        if peer.stage != Stage::Syncing || core::mem::replace(&mut peer.heard_all, true) {
+            return Err(Reason::Unexpected);
+        }
+        self.go_on_linking(now, id, out);
+        Ok(())
+    }
+
+    /// Links that are being made and had to wait.
+    pub(super) fn go_on_linking_all(&mut self, now: Time, out: &mut Outbox<Effect>) {
+        self.for_each_told(|server, peer| server.go_on_linking(now, peer, out));
+    }
+
+    /// Says that everything was told, and makes a link once the peer has said so, too; unless
+    /// another connection is about to take the place of this one.
+    fn go_on_linking(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(peer) = conn.peer().filter(|peer| peer.stage == Stage::Syncing) else { return };
+        let may_be_double = !peer.dialled_here
+            && self.id < peer.server
+            && now.since_us(conn.opened) < DOUBLE_US_MAX
+            && self.members.is_dialled(peer.server, &peer.address);
+        if may_be_double {
+            return;
+        }
+        let (told, heard) = (peer.told_all, peer.heard_all);
+        if !told {
+            self.send(id, &Linked { reserved: 0 }, out);
+        }
+        if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
+            peer.told_all = true;
+        }
+        if heard {
+            self.link(id, out);
+        }
+    }
+
+    /// The link stands, and our own log flows to it.
+    fn link(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
         let own = self.own;
         let last = self.archive.shown(own);
         let position = self.here();
-        let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
-        if peer.stage != Stage::Syncing {
-            return Err(Reason::Unexpected);
-        }
+        let now = self.now;
+        let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return };
         peer.stage = Stage::Linked;
         peer.held_at_link = peer.held.clone();
         let next = if planted!(PushAll) { 1 } else { peer.holds(own) + 1 };
@@ -429,7 +471,6 @@ impl ChatServer {
         self.feed_peer(id, out);
         self.beat_to(now, id, out);
         self.tell_servers(out);
-        Ok(())
     }
 
     /// Tells all clients which servers there are now.
@@ -507,11 +548,14 @@ impl ChatServer {
 
     /// Tells all peers how members stand.
     pub(super) fn tell_members(&mut self, out: &mut Outbox<Effect>) {
+        self.for_each_told(|server, peer| server.send_members(peer, out));
+        self.tell_servers(out);
+    }
+
+    fn send_members(&mut self, peer: ConnId, out: &mut Outbox<Effect>) {
         let members = self.member_records();
         let records: Vec<MemberRecord<'_>> = members.iter().map(OwnedMember::wire).collect();
-        let members = Members { members: Seq::new(&records) };
-        self.for_each_told(|server, peer| server.send(peer, &members, out));
-        self.tell_servers(out);
+        self.send(peer, &Members { members: Seq::new(&records) }, out);
     }
 
     /// An operator says that a member will not return.

@@ -196,6 +196,13 @@ impl Members {
         self.targets.iter().any(|target| target.dialling == Some(dial))
     }
 
+    /// Whether a dial that leads to a server is under way.
+    pub(super) fn is_dialled(&self, server: ServerId, address: &str) -> bool {
+        let leads_to_it =
+            |target: &Target| target.server == Some(server) || target.address == address;
+        self.targets.iter().any(|target| target.dialling.is_some() && leads_to_it(target))
+    }
+
     /// A dial ended: in a link to `server`, or not. The next is due after a growing delay.
     pub(super) fn dial_ended(
         &mut self,

@@ -60,7 +60,12 @@ impl ChatServer {
         if !known && self.roster.len() >= self.limits().sessions_max as usize {
             return Ok(());
         }
-        if record.presence != Presence::Online && self.sessions.contains_key(&session.session) {
+        // Unless it was attached elsewhere since: then it went from there, and is not here either.
+        let is_ours = self.roster.get(session.session).is_some_and(|ours| {
+            let attached = self.sessions.contains_key(&session.session);
+            attached && ours.attachment >= record.attachment
+        });
+        if record.presence != Presence::Online && is_ours {
             self.insist(session.session, &record, out);
             return Ok(());
         }
@@ -72,8 +77,13 @@ impl ChatServer {
             self.send(home, session, out);
             return Ok(());
         }
+        let went = record.presence != Presence::Online && record.home == self.id;
         self.merge_record(session.session, record, Some(from), Reason::Unknown, out);
         self.contradict(now, session.session, out);
+        if went && let Some(record) = self.roster.get(session.session).cloned() {
+            // Who asks its home what to make of it waits for this.
+            roster::with_wire(session.session, &record, |wire| self.send(from, wire, out));
+        }
         Ok(())
     }
 
@@ -160,7 +170,7 @@ impl ChatServer {
     }
 
     /// A conflict of names is settled by the homes of those who lost: they take another name.
-    fn settle_name(&mut self, session: SessionId, out: &mut Outbox<Effect>) {
+    pub(super) fn settle_name(&mut self, session: SessionId, out: &mut Outbox<Effect>) {
         let Some(record) = self.roster.get(session).filter(|record| record.is_here()) else {
             return;
         };

@@ -52,6 +52,12 @@ impl ChatServer {
         for (theirs, number) in entry.after {
             after.push((self.ours(id, theirs, out)?.ok_or(Reason::BadFrame)?, number));
         }
+        let peer = self.conns.get_mut(id).and_then(Conn::peer_mut);
+        if let Some(peer) = peer.filter(|peer| self.archive.origin(origin) == peer.origin) {
+            for &(origin, number) in &after {
+                raise(&mut peer.named, origin, number);
+            }
+        }
         let new = NewEntry {
             origin,
             number: entry.number,
@@ -312,7 +318,7 @@ impl ChatServer {
         let linked = self.linked_peers().any(|(_, peer)| peer.origin == *origin);
         let latest = self.members.get(server).is_some_and(|member| member.origin == *origin);
         let is_met = self.links.contains_key(&server);
-        linked || (latest && self.members.is_expected(server, is_met, now))
+        linked || (latest && (is_met || self.members.is_expected(server, is_met, now)))
     }
 
     /// Who has more of an origin than `held`, drawn at random, and up to where.
@@ -469,7 +475,8 @@ impl ChatServer {
     // What cannot come any more, and what everybody has.
 
     /// Whether an entry was lost for good: its origin has ended, every member that counts is
-    /// linked, and nobody holds it.
+    /// linked, and nobody holds it, or wrote something that comes after it: who did holds it, and
+    /// has not said so yet.
     pub(super) fn is_void(&self, origin: &Origin, number: u64) -> bool {
         // Of what belongs to a past nothing is lacking.
         if self.archive.is_past(origin) {
@@ -490,7 +497,9 @@ impl ChatServer {
         }
         let Some(reference) = self.archive.find_origin(origin) else { return true };
         self.archive.shown(reference) + self.waiting.count(reference) < number
-            && self.linked_peers().all(|(_, peer)| peer.holds(reference) < number)
+            && self
+                .linked_peers()
+                .all(|(_, peer)| peer.holds(reference).max(at(&peer.named, reference)) < number)
     }
 
     /// Tells clients what every member holds: they need not keep it to hand it back.

@@ -473,6 +473,8 @@ impl ChatServer {
         self.send_users(id, 0, out);
         self.send_rooms(id, 0, out);
         self.feed(id, out);
+        // Its name may have been lost while it was nowhere, and nobody could tell it.
+        self.settle_name(request.session, out);
     }
 
     /// A client's vector by our references, and what had to be cut from it.

@@ -76,6 +76,7 @@ impl ChatServer {
     fn sweep(&mut self, now: Time, out: &mut Outbox<Effect>) {
         self.sweep_connections(now, out);
         self.dial_members(now, out);
+        self.go_on_linking_all(now, out);
         self.go_on_attaching_all(now, out);
         self.depart_overdue(now, out);
         self.decide_overdue(now, out);
