@@ -149,6 +149,9 @@ impl World {
         let others = self.links.iter().filter(|l| l.attached && l.person != Some(who)).count();
         assert!(others < super::USERS_HARD_MAX, "never more than the hard limit");
         self.links[at].attached = true;
+        for link in self.links.iter_mut().filter(|link| link.former == Some(who)) {
+            link.former = None;
+        }
         let person = &mut self.persons[who];
         assert_eq!(attached.session, person.session);
         assert_eq!(attached.author_number, self.model.last(person.author()));

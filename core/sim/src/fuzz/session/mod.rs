@@ -183,14 +183,16 @@ impl World {
         for at in 0..self.links.len() {
             let link = &self.links[at];
             let Some(&(reason, when)) = self.net.closed.get(&link.wire) else { continue };
-            if link.reads || !link.attached {
+            if link.reads || link.person.is_none() {
                 continue;
             }
             assert!(link.may_close.contains(&reason), "closed for {reason:?}: {link:?}");
-            let person = link.person.expect("attached");
+            let (person, attached) = (link.person.expect("a person"), link.attached);
             (self.links[at].attached, self.links[at].wild) = (false, true);
             self.links[at].person = None;
-            if let Some((_, away)) = &mut self.persons[person].known {
+            if !attached {
+                self.end_former(person);
+            } else if let Some((_, away)) = &mut self.persons[person].known {
                 *away = Some(when);
             }
         }
@@ -207,9 +209,27 @@ impl World {
     }
 
     fn forget(&mut self, link: &Link) {
-        let Some(person) = link.person.filter(|_| link.attached) else { return };
+        let Some(person) = link.person else { return };
+        if !link.attached {
+            return self.end_former(person);
+        }
         let elsewhere = self.links.iter().any(|l| l.attached && l.person == Some(person));
         if let (Some((_, away)), false) = (&mut self.persons[person].known, elsewhere) {
+            *away = Some(self.net.now);
+        }
+    }
+
+    /// Somebody wanted to attach anew, and that came to nothing: it was attached as before all the
+    /// while. Now it hangs up there, too.
+    fn end_former(&mut self, person: usize) {
+        let mut had_one = false;
+        for link in self.links.iter_mut().filter(|link| link.former == Some(person)) {
+            link.former = None;
+            self.net.hang_up(link.wire);
+            had_one = true;
+        }
+        self.net.settle();
+        if had_one && let Some((_, away @ None)) = &mut self.persons[person].known {
             *away = Some(self.net.now);
         }
     }
@@ -360,6 +380,7 @@ impl World {
             // Nobody listens to the former connection any more.
             for link in self.links.iter_mut().filter(|l| l.attached && l.person == Some(who)) {
                 (link.wild, link.attached, link.person) = (true, false, None);
+                link.former = Some(who);
             }
         }
         let rooms = self.send_attach(at, who, intent, name, &wanted, claims);
