@@ -1,4 +1,7 @@
 //! Tests of the server.
 
+mod admission;
+mod claims;
 mod hostile;
+mod peers;
 mod queues;
