@@ -2,6 +2,7 @@
 
 mod admission;
 mod claims;
+mod delivery;
 mod hostile;
 mod peers;
 mod queues;

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::super::Input;
+use super::super::{Input, Source};
 use super::hostile::{Lone, attach};
 use crate::hash::{self, ClusterKey};
 use crate::ids::{Clock, ConnId, Origin, ServerId, SessionId, SessionSecret, Tag};
@@ -84,6 +84,14 @@ impl Lone {
         let conn = self.greet(Role::Client);
         self.tell(conn, attach);
         conn
+    }
+
+    /// Somebody connects.
+    pub(super) fn knocks(&mut self, source: Source) -> Result<ConnId, Reason> {
+        let now = self.now;
+        let mut accepted = Err(Reason::Unknown);
+        self.with_server(|server, out| accepted = server.accept(now, source, out));
+        accepted
     }
 
     pub(super) fn leaves(&mut self, conn: ConnId) {
