@@ -7,6 +7,7 @@ use arbitrary::{Result, Unstructured};
 use super::person::Link;
 use super::{LINKS_MAX, World};
 use cordee_core::chat::server::Source;
+use cordee_core::time::Time;
 use cordee_core::wire::chat::{self, Attach};
 use cordee_core::wire::hello::{Hello, Magic, Role, Transport};
 use cordee_core::wire::{Fixed64, Reason, VERSION_MAJOR};
@@ -58,7 +59,10 @@ impl World {
         let Some(at) = at else { return Ok(()) };
         let link = &mut self.links[at];
         // Nobody is to be attached in a way that the model does not see.
-        if link.person.is_none() && kind != <Attach<'_> as cordee_core::wire::Message>::KIND {
+        if link.person.is_none()
+            && link.former.is_none()
+            && kind != <Attach<'_> as cordee_core::wire::Message>::KIND
+        {
             link.wild = true;
             let mut frame = Vec::new();
             cordee_core::framing::put_frame(&mut frame, kind, |out| out.extend_from_slice(bytes));
@@ -72,6 +76,11 @@ impl World {
         for at in 0..self.links.len() {
             let link = &self.links[at];
             let Some(&(reason, when)) = self.net.closed.get(&link.wire) else { continue };
+            if let Some(person) = link.former {
+                self.links[at].former = None;
+                self.note_away(person, when);
+                continue;
+            }
             if link.reads || link.person.is_none() {
                 continue;
             }
@@ -98,6 +107,9 @@ impl World {
     }
 
     pub(super) fn forget(&mut self, link: &Link) {
+        if let Some(person) = link.former {
+            return self.note_away(person, self.net.now);
+        }
         let Some(person) = link.person else { return };
         if !link.attached {
             return self.end_former(person);
@@ -118,8 +130,15 @@ impl World {
             had_one = true;
         }
         self.net.settle();
-        if had_one && let Some((_, away @ None)) = &mut self.persons[person].known {
-            *away = Some(self.net.now);
+        if had_one {
+            self.note_away(person, self.net.now);
+        }
+    }
+
+    /// Somebody is attached nowhere any more.
+    fn note_away(&mut self, person: usize, since: Time) {
+        if let Some((_, away @ None)) = &mut self.persons[person].known {
+            *away = Some(since);
         }
     }
 }

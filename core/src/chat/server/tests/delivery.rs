@@ -8,9 +8,11 @@ use super::hostile::Lone;
 use super::peers::{session_of, user};
 use crate::Limits;
 use crate::ids::ConnId;
-use crate::wire::chat::{AskHistory, Attach, CaughtUp, Failed, Join, Leave, Page, Say, UserList};
+use crate::wire::chat::{
+    AskHistory, Attach, CaughtUp, Failed, Join, Leave, Page, Quit, Say, UserList,
+};
 use crate::wire::entry::{Entry, Scope};
-use crate::wire::hello::{Bye, Role};
+use crate::wire::hello::{Bye, Role, Welcome};
 use crate::wire::{Message, Reason, Seq};
 
 fn small() -> Limits {
@@ -180,6 +182,26 @@ fn whoever_says_goodbye_is_closed_and_its_session_away() {
     let other = lone.comes(&user(2, "ada"));
     assert_eq!(lone.failure(other), Some(Reason::NameTaken), "it may come back");
     assert!(lone.server.roster.get(session_of(1)).is_some());
+}
+
+#[test]
+fn whoever_quits_is_gone_at_once() {
+    let mut lone = Lone::new();
+    let ada = lone.comes(&user(1, "ada"));
+    lone.tell(ada, &Quit { reserved: 0 });
+    assert_eq!((lone.reason(ada), lone.server.users()), (Some(Reason::Goodbye), 0));
+    let other = lone.comes(&user(2, "ada"));
+    assert_eq!(lone.name_of(other).as_deref(), Some("ada"));
+}
+
+#[test]
+fn a_welcome_says_what_there_is_to_keep_to() {
+    let mut lone = Lone::with(Limits { ping_us: 700_000, body_bytes_max: 4_000, ..small() });
+    let conn = lone.greet(Role::Client);
+    let welcome = lone.last(conn, Welcome::KIND).expect("it is welcome");
+    let welcome = Welcome::parse(&welcome).expect("valid");
+    assert_eq!((welcome.ping_ms, welcome.body_bytes_max), (700, 4_000));
+    assert_eq!(welcome.address, lone.server.config().advertise);
 }
 
 fn from(address: u128) -> Source {
