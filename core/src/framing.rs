@@ -462,6 +462,103 @@ mod tests {
     }
 
     #[test]
+    fn a_length_is_judged_as_soon_as_it_is_there() {
+        assert_eq!(first_frame(&[0, 0, 0], 64), Ok(None));
+        assert_eq!(first_frame(&[0, 0, 0, 0], 64), Err(WireError::EmptyFrame));
+        assert_eq!(first_frame(&[0, 0, 0, 60], 64), Ok(None));
+        assert_eq!(first_frame(&[0, 0, 0, 61], 64), Err(WireError::FrameTooLong));
+    }
+
+    #[test]
+    fn the_end_of_a_frame_is_found_from_any_place_within_it() {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::from([0]);
+        for length in [0, 3, 1, 200] {
+            put_frame(&mut bytes, 1, |out| out.resize(out.len() + length, 7));
+            ends.push(bytes.len());
+        }
+        for at in 0..=bytes.len() {
+            let expected = *ends.iter().find(|end| **end >= at).expect("one ends it all");
+            assert_eq!(end_of_frame(&bytes, at), expected, "from {at}");
+        }
+        let part = &bytes[..bytes.len() - 1];
+        assert_eq!(
+            end_of_frame(part, part.len()),
+            part.len(),
+            "what is not whole ends where it ends"
+        );
+    }
+
+    #[test]
+    fn a_buffer_that_nobody_empties_doubles() {
+        let mut bytes = Vec::new();
+        for _ in 0..20_000 {
+            put_frame(&mut bytes, 1, |out| out.push(1));
+        }
+        let mut deframer = Deframer::new(FRAME_BYTES_MAX);
+        for piece in bytes.chunks(1_000) {
+            deframer.extend(piece);
+            let memory = deframer.memory_bytes();
+            assert!(memory.is_power_of_two(), "{memory}: grown by a few bytes each time");
+        }
+        assert_eq!(deframer.ready(), Ok(&bytes[..]));
+    }
+
+    #[test]
+    fn a_buffer_halves_when_a_read_fills_less_than_a_quarter_of_it() {
+        // Whole frames of eight bytes, so that nothing is left in front.
+        let mut bytes = Vec::new();
+        for _ in 0..BUFFER_BYTES_MAX / 8 {
+            put_frame(&mut bytes, 1, |out| out.extend_from_slice(b"abc"));
+        }
+        let mut deframer = Deframer::new(FRAME_BYTES_MAX);
+        let mut length_after = |count: usize| {
+            let count = count.min(deframer.space().len());
+            read(&mut deframer, &bytes[..count]);
+            collect(&mut deframer, &mut Vec::new()).expect("valid");
+            deframer.space().len()
+        };
+        while length_after(BUFFER_BYTES_MAX) < BUFFER_BYTES_MAX {}
+        assert_eq!(length_after(16 << 10), 64 << 10, "a quarter is enough");
+        assert_eq!(length_after((16 << 10) - 8), 32 << 10);
+        assert_eq!(length_after(8), 16 << 10);
+    }
+
+    #[test]
+    fn a_buffer_with_nothing_in_it_can_be_let_go() {
+        let mut bytes = Vec::new();
+        put_frame(&mut bytes, 1, |out| out.push(1));
+        let mut deframer = Deframer::new(64);
+        deframer.extend(&bytes);
+        deframer.release();
+        assert_eq!(deframer.ready(), Ok(&bytes[..]), "there is something in it");
+        deframer.consume(bytes.len());
+        deframer.release();
+        assert_eq!(deframer.memory_bytes(), 0);
+        deframer.extend(&bytes);
+        assert_eq!(deframer.ready(), Ok(&bytes[..]), "and it is of use again");
+    }
+
+    #[test]
+    fn what_is_left_is_moved_when_as_much_was_consumed() {
+        let mut bytes = Vec::new();
+        for _ in 0..3 {
+            put_frame(&mut bytes, 1, |out| out.resize(out.len() + 5, 1));
+        }
+        for (frames, part, consumed, moved) in
+            [(3, 0, 1, 0), (3, 0, 2, 10), (2, 0, 1, 10), (2, 3, 1, 0), (1, 4, 1, 4), (1, 4, 0, 0)]
+        {
+            let mut deframer = Deframer::new(64);
+            deframer.extend(&bytes[..10 * frames]);
+            deframer.extend(&bytes[..part]);
+            deframer.consume(10 * consumed);
+            let context = (frames, part, consumed);
+            assert_eq!(deframer.compact(), moved, "{context:?}");
+            assert_eq!(deframer.ready(), Ok(&bytes[..10 * (frames - consumed)]), "{context:?}");
+        }
+    }
+
+    #[test]
     fn the_longest_frame_passes_and_one_byte_more_does_not() {
         let mut bytes = Vec::new();
         put_frame(&mut bytes, 1, |out| out.resize(FRAME_BYTES_MAX, 0));

@@ -111,6 +111,38 @@ mod tests {
     }
 
     #[test]
+    fn names_are_as_long_as_they_may_be_as_typed_and_as_compared() {
+        let room_of = |bare: &str| room(&alloc::format!("#{bare}"));
+        assert!(room_of(&"x".repeat(63)).is_ok());
+        assert_eq!(room_of(&"x".repeat(64)), Err(Reason::RoomInvalid));
+        assert_eq!(room_of(&"Ｘ".repeat(22)), Err(Reason::RoomInvalid), "short only when compared");
+        // One character of three bytes, four letters of two when compared.
+        let long = "\u{fdf4}";
+        assert!(room_of(&long.repeat(7)).is_ok());
+        assert_eq!(room_of(&long.repeat(8)), Err(Reason::RoomInvalid));
+        assert_eq!(user_key(&long.repeat(10)).map(|key| key.len()), Ok(80));
+    }
+
+    #[test]
+    fn what_would_be_allowed_in_one_form_only_is_refused() {
+        // No letter, but letters in normal form; and a letter that has spaces in it.
+        for bad in ["\u{3316}", "a\u{3316}", "\u{fdfa}"] {
+            assert_eq!(user_key(bad), Err(Reason::NameInvalid), "{bad:?}");
+            assert_eq!(room(&alloc::format!("#{bad}")), Err(Reason::RoomInvalid), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn no_character_grows_so_much_that_a_key_is_longer_than_four_names() {
+        let may_be_in_one = |c: char| c.is_alphanumeric() || is_mark(c);
+        for c in ('\0'..=char::MAX).filter(|c| may_be_in_one(*c)) {
+            let key = folded(c.encode_utf8(&mut [0; 4]));
+            let is_good = key.chars().all(may_be_in_one);
+            assert!(!is_good || key.len() <= 4 * c.len_utf8(), "{c:?} is {key:?}");
+        }
+    }
+
+    #[test]
     fn a_key_is_its_own_key() {
         for name in ["Bob", "Émile", "ǅ", "İx", "ﬁn", "Straße"] {
             if let Ok(key) = user_key(name) {

@@ -111,3 +111,33 @@ impl<E> Outbox<E> {
         self.arena.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_the_bytes_that_were_encoded_and_what_is_drained_is_gone() {
+        let mut out = Outbox::new();
+        assert!(out.is_empty());
+        let spans = [&b"abc"[..], b"", b"de"]
+            .map(|bytes| out.encode(|arena| arena.extend_from_slice(bytes)));
+        assert!(out.is_empty(), "bytes are no effect");
+        spans.into_iter().for_each(|span| out.push(span));
+        assert!(!out.is_empty());
+        assert_eq!(spans.map(Span::len), [3, 0, 2]);
+        assert_eq!(spans.map(Span::is_empty), [false, true, false]);
+        assert_eq!(spans.map(Span::range), [0..3, 3..3, 3..5]);
+        assert_eq!((out.arena(), out.arena_len()), (&b"abcde"[..], 5));
+        assert_eq!((out.effects(), out.bytes(spans[2])), (&spans[..], &b"de"[..]));
+        let mut drained = Vec::new();
+        out.drain(|span, arena| drained.push(arena[span.range()].to_vec()));
+        assert_eq!(drained, [&b"abc"[..], b"", b"de"]);
+        assert!(out.is_empty() && out.arena().is_empty());
+        let again = out.encode(|arena| arena.push(b'f'));
+        out.push(again);
+        assert_eq!(again.range(), 0..1);
+        out.clear();
+        assert!(out.is_empty() && out.arena().is_empty());
+    }
+}

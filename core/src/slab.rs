@@ -120,4 +120,20 @@ mod tests {
         assert_eq!(slab.len(), 1);
         assert_eq!(slab.iter().count(), 1);
     }
+
+    #[test]
+    fn values_are_found_counted_and_changed_by_their_keys() {
+        let mut slab = Slab::new();
+        assert!(slab.is_empty() && slab.iter().next().is_none());
+        let keys = ["a", "b", "c"].map(|value| slab.insert(value));
+        assert_eq!(slab.remove(keys[1]), Some("b"));
+        slab.iter_mut().for_each(|(_, value)| *value = if *value == "a" { "x" } else { "z" });
+        *slab.get_mut(keys[0]).expect("it is there") = "y";
+        assert!(slab.get_mut(keys[1]).is_none());
+        assert_eq!(slab.iter().collect::<Vec<_>>(), [(keys[0], &"y"), (keys[2], &"z")]);
+        assert_eq!((slab.len(), slab.is_empty()), (2, false));
+        assert_eq!(keys.map(|key| slab.remove(key)), [Some("y"), None, Some("z")]);
+        assert_eq!((slab.len(), slab.is_empty()), (0, true));
+        assert_eq!(slab.get(ConnId { index: 7, generation: 0 }), None);
+    }
 }

@@ -230,13 +230,14 @@ fn when_its_server_goes_it_attaches_on_the_connection_that_stands_by() {
 #[test]
 fn whoever_takes_no_events_stops_the_reading_and_loses_nothing() {
     const COUNT: u64 = 100_000;
+    // Before anybody connects: a server that is silent for so long is taken for dead.
+    let body = "x".repeat(1_000);
+    let mut bytes = Vec::new();
+    (1..=COUNT).for_each(|number| entry(number, &body).put_frame(&mut bytes));
     let server = Server::start();
     let (client, mut events) = ChatClient::start(config(&[&server.address])).expect("it starts");
     let mut conn = server.attach(&[]);
     connected_to(&mut events);
-    let body = "x".repeat(1_000);
-    let mut bytes = Vec::new();
-    (1..=COUNT).for_each(|number| entry(number, &body).put_frame(&mut bytes));
     let mut stream = conn.stream.try_clone().expect("a socket");
     stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a socket");
     // A hundred megabytes are more than sockets and events hold: without somebody who takes

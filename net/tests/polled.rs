@@ -36,6 +36,31 @@ fn turn_until(server: &mut PolledServer, what: &str, mut done: impl FnMut(&Polle
     }
 }
 
+/// A client of another server. One that has just dialled may be joining still, and then sends
+/// newcomers on: whoever ends up elsewhere leaves, and the next one tries.
+fn client_at(polled: &mut PolledServer, server: String) -> (ChatClient, Events) {
+    for number in 0.. {
+        let (client, mut events) = client(&format!("ada{number}"), server.clone());
+        let mut found = None;
+        turn_until(polled, "a client finds a server", |_| {
+            found = found.take().or_else(|| connected_to(&mut events));
+            found.is_some()
+        });
+        if found.as_ref() == Some(&server) {
+            return (client, events);
+        }
+    }
+    unreachable!("a server does not join for ever")
+}
+
+/// Where a client is connected now, among the events that are there.
+fn connected_to(events: &mut Events) -> Option<String> {
+    std::iter::from_fn(|| events.next_timeout(Duration::ZERO)).find_map(|event| match event {
+        Event::Connected { server, .. } => Some(server),
+        _ => None,
+    })
+}
+
 /// Whether `body` was shown, among the events that are there.
 fn shows(events: &mut Events, body: &str) -> bool {
     while let Some(event) = events.next_timeout(Duration::ZERO) {
@@ -62,7 +87,7 @@ fn what_is_said_at_one_is_shown_at_the_other_whichever_of_them_dialled() {
         turn_until(&mut polled, "they link", |server| {
             server.machine().linked() == 1 && server.machine().state() == ServerState::Active
         });
-        let (ada, mut at_threaded) = client("ada", threaded.local_addr().to_string());
+        let (ada, mut at_threaded) = client_at(&mut polled, threaded.local_addr().to_string());
         let (bob, mut at_polled) = client("bob", polled.local_addr().to_string());
         turn_until(&mut polled, "bob is here", |server| server.machine().users() == 1);
         say(&ada, "from the one with threads");

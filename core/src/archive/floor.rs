@@ -97,7 +97,7 @@ impl Floor {
         });
         let mut scattered = 0;
         let authors = self.authors.iter().all(|floor| {
-            let length = floor.through.saturating_sub(floor.from) + 1;
+            let length = floor.through.saturating_sub(floor.from).saturating_add(1);
             if floor.from > 1 {
                 scattered = length.saturating_add(scattered);
             }
@@ -295,5 +295,55 @@ impl Archive {
         let place = rows.find(pool, record.number, low).expect("a row is in its list");
         rows.remove(pool, place, |other| store.record(store.widen(other)).number);
         self.rows -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SessionId;
+
+    const SCATTERED: u64 = if SCATTERED_MAX > GAP_MAX { SCATTERED_MAX } else { GAP_MAX };
+
+    fn origin(origin: u32, number: u64, rows: &[u64]) -> FloorOrigin {
+        let rows = rows.iter().zip(0..).map(|(rows, scope)| (ScopeRef(scope), *rows)).collect();
+        let origin = OriginRef(origin);
+        FloorOrigin { origin, number, rolling: Tag([0; 16]), clock: Clock(1), rows }
+    }
+
+    fn author(from: u64, through: u64) -> FloorAuthor {
+        let author = AuthorId { session: SessionId(1), process: 1 };
+        FloorAuthor { author, from, through, clock: Clock(1) }
+    }
+
+    fn is_believed(origins: &[FloorOrigin], authors: &[FloorAuthor]) -> bool {
+        let floor = Floor { origins: origins.to_vec(), authors: authors.to_vec(), forgot: false };
+        floor.is_believable()
+    }
+
+    #[test]
+    fn an_origin_has_no_more_rows_than_entries_and_stands_there_once() {
+        assert!(is_believed(&[], &[]));
+        assert!(is_believed(&[origin(0, 1, &[]), origin(1, NUMBER_MAX, &[1])], &[]));
+        assert!(is_believed(&[origin(0, 7, &[3, 4])], &[]));
+        assert!(!is_believed(&[origin(0, 7, &[3, 5])], &[]), "more rows than entries");
+        assert!(!is_believed(&[origin(0, 7, &[u64::MAX, 1])], &[]), "a sum that overflows");
+        assert!(!is_believed(&[origin(0, 0, &[])], &[]), "nothing trimmed is not told");
+        assert!(!is_believed(&[origin(0, NUMBER_MAX + 1, &[])], &[]));
+        assert!(!is_believed(&[origin(0, 7, &[]), origin(0, 7, &[])], &[]), "twice");
+    }
+
+    #[test]
+    fn an_author_has_numbers_from_one_on_and_few_that_are_scattered() {
+        assert!(is_believed(&[], &[author(1, NUMBER_MAX), author(5, 5)]));
+        assert!(!is_believed(&[], &[author(1, NUMBER_MAX + 1)]));
+        for (from, through) in [(0, 5), (6, 5), (0, 0), (0, u64::MAX), (u64::MAX, 0)] {
+            assert!(!is_believed(&[], &[author(from, through)]), "{from} to {through}");
+        }
+        let many = author(2, SCATTERED + 1);
+        assert!(is_believed(&[], &[many]));
+        assert!(is_believed(&[], &[many, author(1, 9)]), "the first ones are not scattered");
+        assert!(!is_believed(&[], &[many, author(9, 9)]));
+        assert!(!is_believed(&[], &[author(2, SCATTERED + 2)]));
     }
 }

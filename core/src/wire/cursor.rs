@@ -426,6 +426,9 @@ mod tests {
         assert_eq!(Reader::new(&[0x80, 0]).varint(), Err(WireError::BadNumber));
         assert_eq!(Reader::new(&[0xff; 10]).varint(), Err(WireError::BadNumber));
         assert_eq!(Reader::new(&[0xff; 3]).varint(), Err(WireError::Short));
+        let mut beyond = [0xff; 10];
+        beyond[9] = 2;
+        assert_eq!(Reader::new(&beyond).varint(), Err(WireError::BadNumber));
     }
 
     #[test]

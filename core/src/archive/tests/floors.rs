@@ -31,6 +31,8 @@ fn floor_for(archive: &mut Archive, other: &Archive) -> Floor {
         }
     }
     assert!(floor.is_believable());
+    let mut rows = floor.origins.iter().flat_map(|origin| &origin.rows);
+    assert!(rows.all(|(_, rows)| *rows > 0), "scopes without rows are not told");
     floor
 }
 

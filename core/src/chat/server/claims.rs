@@ -17,7 +17,7 @@ const GRANT_US: u64 = 5 * SECOND_US;
 /// to that were given away without being asked for, a partition can bring about, too.
 const VOTE_US: u64 = 2 * SECOND_US;
 /// Grants that are remembered at once.
-const GRANTS_MAX: usize = 4_096;
+pub(super) const GRANTS_MAX: usize = 4_096;
 
 /// What a name is claimed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

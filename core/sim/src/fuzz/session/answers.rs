@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::World;
 use super::model::{Row, scope_key};
-use super::person::{Asked, Person};
+use super::person::{Asked, Person, Saying};
 use cordee_core::ids::{Origin, Tag};
 use cordee_core::names;
 use cordee_core::wire::chat::{
@@ -127,7 +127,7 @@ impl World {
     fn failed(&mut self, at: usize, failed: &Failed<'_>) {
         let link = &mut self.links[at];
         if failed.say {
-            let refused = |said: &super::Saying| !said.taken && said.number == failed.request;
+            let refused = |said: &Saying| !said.taken && said.number == failed.request;
             let place = link.saying.iter().position(refused);
             assert!(place.is_some(), "{failed:?} must be taken: {:?}", link.saying);
             place.map(|place| link.saying.remove(place));
@@ -149,6 +149,9 @@ impl World {
         let others = self.links.iter().filter(|l| l.attached && l.person != Some(who)).count();
         assert!(others < super::USERS_HARD_MAX, "never more than the hard limit");
         self.links[at].attached = true;
+        for link in self.links.iter_mut().filter(|link| link.former == Some(who)) {
+            link.former = None;
+        }
         let person = &mut self.persons[who];
         assert_eq!(attached.session, person.session);
         assert_eq!(attached.author_number, self.model.last(person.author()));

@@ -49,6 +49,8 @@ pub(super) struct Link {
     pub(super) caught_up: bool,
     /// It says what it likes: whatever happens to it is right.
     pub(super) wild: bool,
+    /// Who left it to attach on another one, until it is attached there.
+    pub(super) former: Option<usize>,
     pub(super) reads: bool,
     pub(super) buffer: Vec<u8>,
     pub(super) refs: BTreeMap<OriginRef, Origin>,
@@ -73,6 +75,7 @@ impl Link {
             attached: false,
             caught_up: false,
             wild: false,
+            former: None,
             reads: true,
             buffer: Vec::new(),
             refs: BTreeMap::new(),

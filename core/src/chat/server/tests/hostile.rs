@@ -96,6 +96,12 @@ impl Lone {
         self.server.check();
     }
 
+    /// Has the server do something, and takes in what it wants done.
+    pub(super) fn with_server(&mut self, act: impl FnOnce(&mut ChatServer, &mut Outbox<Effect>)) {
+        act(&mut self.server, &mut self.out);
+        self.drain();
+    }
+
     pub(super) fn input(&mut self, input: Input<'_>) {
         self.server.handle_input(self.now, input, &mut self.out);
         self.drain();
@@ -177,7 +183,7 @@ impl Lone {
     }
 }
 
-fn hello(role: Role) -> Hello<'static> {
+pub(super) fn hello(role: Role) -> Hello<'static> {
     Hello {
         magic: Magic,
         major: 1,
@@ -189,7 +195,7 @@ fn hello(role: Role) -> Hello<'static> {
     }
 }
 
-fn attach() -> Attach<'static> {
+pub(super) fn attach() -> Attach<'static> {
     Attach {
         secret: SessionSecret([1; 16]),
         process: Fixed64(1),

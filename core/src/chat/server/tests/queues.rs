@@ -89,6 +89,49 @@ fn what_a_closed_connection_is_still_sent_counts_until_the_driver_has_let_it_go(
 }
 
 #[test]
+fn what_closed_connections_are_still_sent_is_let_go_in_their_order() {
+    let mut lone = Lone::with(Limits { queued_bytes_max: 64 * QUEUED, ..small() });
+    let author = lone.attach_as(0);
+    lone.fill(author, 100);
+    let gone = [lone.attach_as(1), lone.attach_as(2), lone.attach_as(3)];
+    let others = |lone: &mut Lone| {
+        lone.reads(author);
+        lone.server.queued_bytes()
+    };
+    let each = others(&mut lone) / 3;
+    // Two at once, the third half a second later.
+    lone.input(Input::Closed { conn: gone[0] });
+    lone.input(Input::Closed { conn: gone[1] });
+    let mut left = Vec::new();
+    for step in 0..40 {
+        if step == 10 {
+            lone.input(Input::Closed { conn: gone[2] });
+        }
+        left.push(others(&mut lone));
+        lone.now = lone.now + 50_000;
+        lone.timeout();
+    }
+    let at = |ms: usize| (left[ms / 50] + each / 2) / each;
+    assert!(at(1_150) == 3 && at(1_350) == 1, "{left:?} of {each}");
+    assert!(at(1_650) == 1 && at(1_850) == 0, "{left:?} of {each}");
+}
+
+#[test]
+fn who_does_not_read_is_sent_no_more_and_others_what_there_is_while_that_is_little() {
+    let mut lone = Lone::with(Limits { queued_bytes_max: 64 * QUEUED, ..small() });
+    let author = lone.attach_as(0);
+    lone.fill(author, 100);
+    let [deaf, wrong, idle] = [lone.attach_as(1), lone.attach_as(2), lone.attach_as(3)];
+    while lone.reads(idle) {}
+    lone.input(Input::Broken { conn: wrong, error: crate::wire::WireError::EmptyFrame });
+    lone.input(Input::Stalled { conn: idle });
+    lone.input(Input::Stalled { conn: deaf });
+    assert_eq!(lone.reason(wrong), Some(Reason::BadFrame));
+    assert_eq!(lone.reason(deaf), Some(Reason::SlowReader));
+    assert_eq!(lone.discarded, [deaf]);
+}
+
+#[test]
 fn of_frames_that_are_not_whole_the_one_that_began_first_and_is_long_goes_when_all_are_too_much() {
     let mut lone = Lone::with(small());
     let short = lone.greet(Role::Client);
