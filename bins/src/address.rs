@@ -12,6 +12,11 @@ pub(crate) const CHAT_PORT: u16 = 5_000;
 /// How many chat servers there are unless told otherwise.
 pub(crate) const CHAT_SERVERS: u16 = 5;
 
+/// The port of a block server.
+pub(crate) const BLOCK_PORT: u16 = 4_545;
+/// Where servers listen unless told otherwise.
+pub(crate) const LOOPBACK: &str = "127.0.0.1";
+
 /// A host, or an address with its port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Address {
