@@ -110,6 +110,13 @@ pub(crate) fn default_servers() -> Vec<String> {
         .collect()
 }
 
+/// The addresses at which servers of all kinds are looked for.
+pub(crate) fn all_default_servers() -> Vec<String> {
+    let mut servers = default_servers();
+    servers.push(SocketAddr::from((Ipv4Addr::LOCALHOST, BLOCK_PORT)).to_string());
+    servers
+}
+
 /// Letters, digits, `-`, `_` and `.`; RFC 1123, section 2.1, and what is found in the wild.
 fn is_host(host: &str) -> bool {
     (1..=253).contains(&host.len())

@@ -54,7 +54,9 @@ fn welcome(by_cargo: bool) -> [String; 8] {
     [
         String::new(),
         format!("Five chat servers run, ports {CHAT_PORT} to {last}, each a process of its own."),
-        format!("A block server on port {BLOCK_PORT} serves what is in {SHARED}: {program} status, or"),
+        format!(
+            "A block server on port {BLOCK_PORT} serves what is in {SHARED}: {program} status, or"
+        ),
         format!("a browser at http://127.0.0.1:{BLOCK_PORT}/, shows it. Not there yet: binders."),
         String::new(),
         "Type next, in another terminal (and once more in a third, with another name):".to_owned(),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cordee_core::framing::{Deframer, FRAME_BYTES_MAX, Frame, HEADER_BYTES, HELLO_BYTES_MAX, frames};
+use cordee_core::framing::{
+    Deframer, FRAME_BYTES_MAX, Frame, HEADER_BYTES, HELLO_BYTES_MAX, frames,
+};
 use cordee_core::wire::block::{
     AskBlockServer, AskBlocks, AskHashes, AskList, BlockServerStatus, BlockWelcome, Cancel,
     HASHES_MAX, Hashes, LISTED_MAX, ListedFile, Listing, Open, Opened, Refused, Slice,
@@ -155,7 +157,9 @@ impl Desk {
                 self.requests.put_blocks(&ask, || shared.transfer());
             }
             Cancel::KIND if from_fetcher => self.on_cancel(Cancel::parse(frame.payload)?.request),
-            AskList::KIND if from_fetcher => self.requests.put_list(&AskList::parse(frame.payload)?),
+            AskList::KIND if from_fetcher => {
+                self.requests.put_list(&AskList::parse(frame.payload)?)
+            }
             AskBlockServer::KIND => {
                 self.requests.put_status(AskBlockServer::parse(frame.payload)?.request);
             }
@@ -202,11 +206,8 @@ impl Desk {
             self.bye.get_or_insert(Reason::Draining);
         }
         if let Some(reason) = self.bye {
-            let retry_ms = if reason == Reason::TooManyConnections {
-                shared.limits.retry_ms()
-            } else {
-                0
-            };
+            let retry_ms =
+                if reason == Reason::TooManyConnections { shared.limits.retry_ms() } else { 0 };
             Bye { reason, retry_ms, next: "", detail: "" }.put_frame(out.bytes());
             return Next::Close;
         }

@@ -140,9 +140,7 @@ impl Requests {
 
     /// Blocks that were not begun are not sent.
     pub(super) fn cancel(&mut self, request: u64) {
-        let asked = |waiting: &&mut Request| {
-            matches!(waiting, Request::Blocks { request: blocks, .. } if *blocks == request)
-        };
+        let asked = |waiting: &&mut Request| matches!(waiting, Request::Blocks { request: blocks, .. } if *blocks == request);
         if let Some(waiting) = self.waiting.iter_mut().find(asked) {
             *waiting = Request::Refused { request, reason: Reason::Cancelled };
         }
@@ -182,7 +180,10 @@ mod tests {
         }
         assert!(!requests.is_full());
         requests.put_status(3);
-        assert!(requests.is_full(), "the fourth is not the last that is refused, but the last read");
+        assert!(
+            requests.is_full(),
+            "the fourth is not the last that is refused, but the last read"
+        );
         assert!(requests.pop().is_some_and(|first| status(0)(&first)));
         assert!(!requests.is_full());
         requests.put_status(4);

@@ -148,7 +148,8 @@ impl Directory {
         open_max: usize,
         listing_entries_max: usize,
     ) -> io::Result<Directory> {
-        let handle = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let handle =
+            open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Directory {
             handle,
             block_bytes,

@@ -27,7 +27,8 @@ mod tests {
 
     #[test]
     fn names_in_any_script_with_spaces_are_served() {
-        for name in ["a", "a/b", "talks/крюк и верёвка.mkv", "登山 2026.txt", "a b/ c", "x.parts", "é"]
+        for name in
+            ["a", "a/b", "talks/крюк и верёвка.mkv", "登山 2026.txt", "a b/ c", "x.parts", "é"]
         {
             assert!(is_served(name), "{name}");
         }
@@ -36,8 +37,23 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_or_to_hidden_or_unfinished_files_are_not() {
         for name in [
-            "", "/", "/etc/passwd", "..", "../a", "a/../b", "a/..", ".", "./a", "a//b", "a/", ".ssh",
-            "a/.git/config", "film.part", "film.part.journal", "a\0b", "\0",
+            "",
+            "/",
+            "/etc/passwd",
+            "..",
+            "../a",
+            "a/../b",
+            "a/..",
+            ".",
+            "./a",
+            "a//b",
+            "a/",
+            ".ssh",
+            "a/.git/config",
+            "film.part",
+            "film.part.journal",
+            "a\0b",
+            "\0",
         ] {
             assert!(!is_served(name), "{name:?}");
         }

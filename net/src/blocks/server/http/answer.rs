@@ -122,12 +122,8 @@ fn of_file(head: &Head, file: Arc<OpenFile>, shared: &Shared) -> Answer {
     let tags = Tags::new(&file, root);
     let modified = modified(&file);
     if is_not_modified(head, &tags, modified) {
-        let mut answer = Answer {
-            status: 304,
-            fields: String::new(),
-            length,
-            content: Content::None,
-        };
+        let mut answer =
+            Answer { status: 304, fields: String::new(), length, content: Content::None };
         describe(&mut answer, &tags, modified);
         return answer;
     }
@@ -181,7 +177,8 @@ fn is_not_modified(head: &Head, tags: &Tags, modified: SystemTime) -> bool {
     if let Some(known) = &head.if_none_match {
         return known.trim() == "*" || known.split(',').any(|tag| tags.are_weakly(tag.trim()));
     }
-    let since = head.if_modified_since.as_ref().and_then(|date| httpdate::parse_http_date(date).ok());
+    let since =
+        head.if_modified_since.as_ref().and_then(|date| httpdate::parse_http_date(date).ok());
     since.is_some_and(|since| modified <= since)
 }
 

@@ -111,7 +111,8 @@ fn name(target: &str) -> Option<(String, String)> {
     let path = path.split('#').next().unwrap_or_default();
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let path = path.strip_prefix('/')?;
-    let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
+    let decode =
+        |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
     let after = query.split('&').find_map(|pair| pair.strip_prefix("after=")).unwrap_or_default();
     Some((decode(path)?, decode(after)?))
 }

@@ -63,7 +63,8 @@ fn escaped(text: &str) -> String {
 }
 
 /// What stands for itself in a path: RFC 3986, unreserved, and the slash.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// So many entries are on one page.
 const ENTRIES_MAX: usize = 1_000;

@@ -62,9 +62,17 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_as_if_it_were_not_said() {
-        for text in
-            ["", "0-1", "lines=0-1", "bytes=", "bytes=-", "bytes=a-b", "bytes=2-1", "bytes=0-1,3-4", "bytes=+1-2"]
-        {
+        for text in [
+            "",
+            "0-1",
+            "lines=0-1",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=2-1",
+            "bytes=0-1,3-4",
+            "bytes=+1-2",
+        ] {
             assert_eq!(asked(text, 100), Asked::Whole, "{text}");
         }
     }
