@@ -38,6 +38,8 @@ pub(super) struct Connection {
     refused: bool,
     /// The other end sends nothing more.
     ended: bool,
+    /// What waits is the last that is sent.
+    closing: bool,
     /// Nothing more is sent, and this is the latest time for the other end to see it.
     lingering: Option<Instant>,
     /// Whether the congestion control was chosen.
@@ -105,6 +107,7 @@ impl Connection {
             waits_for: WaitsFor::Input,
             refused,
             ended: false,
+            closing: false,
             lingering: None,
             tuned: false,
             accepted: now,
@@ -250,6 +253,9 @@ impl Connection {
                 some = true;
                 continue;
             }
+            if self.closing {
+                return Gathered::Close;
+            }
             match self.talk.next(serving, &mut self.out) {
                 Next::Some => {
                     turn.answers -= 1;
@@ -261,7 +267,10 @@ impl Connection {
                 Next::Nothing if some => return Gathered::Some,
                 Next::Nothing => return Gathered::Nothing,
                 Next::Wait(at) => return Gathered::Wait(at),
-                Next::Close => return Gathered::Close,
+                Next::Close => {
+                    self.closing = true;
+                    return Gathered::Close;
+                }
             }
         }
     }
