@@ -250,10 +250,12 @@ impl Directory {
     fn check_link(&self, handle: &OwnedFd) -> Result<(), Refusal> {
         let (root, target) = (real_path(&self.handle)?, real_path(handle)?);
         let name = target.strip_prefix(&root).ok().and_then(Path::to_str);
-        match name {
-            Some(name) if names::is_served(name) || names::is_served_directory(name) => Ok(()),
-            _ => Err(Reason::FileForbidden.into()),
-        }
+        let stat = fstat(handle)?;
+        let is_served = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => names::is_served_directory,
+            _ => names::is_served,
+        };
+        if name.is_some_and(is_served) { Ok(()) } else { Err(Reason::FileForbidden.into()) }
     }
 }
 
