@@ -339,3 +339,48 @@ fn a_rate_is_that_of_all_connections_together() {
     // Never faster; how much slower a busy machine makes it is not said.
     assert!(rate < 1_050_000.0, "{rate} bytes per second");
 }
+
+#[test]
+fn up_keeps_a_block_server_on_shared_alive() {
+    // Its ports are the well-known ones: in a network of its own nobody else has them.
+    let script = r#"
+        ip link set lo up || exit 77
+        "$CORDEE" up > up.txt 2>&1 & up=$!
+        status() { "$CORDEE" status 127.0.0.1:4545 --json; }
+        again() { for i in $(seq 600); do status && return; sleep 0.1; done > status.txt; }
+        again; cat status.txt | grep -v error
+        echo new > shared/new.txt
+        kill -9 $(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' status.txt)
+        again; grep -v error status.txt
+        "$CORDEE" status --json | grep -c role
+        kill -TERM $up; wait $up; echo "ended $?"
+        cat up.txt
+    "#;
+    let directory = directory();
+    let output = std::process::Command::new("unshare")
+        .args(["--net", "--map-root-user", "timeout", "120", "sh", "-c", script])
+        .env("CORDEE", env!("CARGO_BIN_EXE_cordee"))
+        .current_dir(directory.path())
+        .output();
+    let output = match output {
+        Ok(output) if output.status.success() => output,
+        other => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "no network of its own ({other:?}): not tested");
+            return;
+        }
+    };
+    let text = common::text(&output.stdout);
+    let statuses: Vec<serde_json::Value> = text
+        .lines()
+        .filter(|line| line.contains("block-server"))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(statuses.len() >= 2, "{text}");
+    let last = statuses.last().expect("two");
+    assert_eq!((&statuses[0]["files"], &last["files"]), (&0.into(), &1.into()), "{text}");
+    assert_ne!(statuses[0]["pid"], last["pid"], "another process: {text}");
+    assert!(text.lines().any(|line| line == "6"), "five chat servers and that one: {text}");
+    assert!(text.contains("ended 0") && text.contains("listening on 127.0.0.1:4545"), "{text}");
+    assert!(text.contains("serves what is in ./shared") && text.contains("died"), "{text}");
+}

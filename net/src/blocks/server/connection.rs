@@ -55,6 +55,9 @@ pub(super) struct Connection {
     acknowledged: u64,
 }
 
+/// A connection, as it goes from hand to hand.
+pub(super) type Handle = Box<Connection>;
+
 /// What a connection that is not served waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum WaitsFor {
