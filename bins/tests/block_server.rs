@@ -119,6 +119,27 @@ fn slices_are_whole_blocks_of_about_a_megabyte() {
 }
 
 #[test]
+fn a_file_of_more_than_four_gigabytes_is_served_to_its_end() {
+    let directory = directory();
+    let path = directory.path().join("f");
+    let file = fs::File::create(&path).expect("it can be made");
+    // All but its end is a hole, which takes no room on the disk.
+    file.set_len(5 << 30).expect("it can be that long");
+    let end = content(1_000_000);
+    std::os::unix::fs::FileExt::write_all_at(&file, &end, (5 << 30) - 1_000_000).expect("written");
+    drop(file);
+    let server = Server::start(directory.path(), &[]);
+    let mut fetcher = server.greet();
+    let file = fetcher.open(0, "f", false).expect("it is served");
+    assert_eq!((file.opened.length, file.blocks()), (5 << 30, 20_480));
+    fetcher.ask(1, 0, 20_476, 4);
+    let last = fetcher.run(1, 20_476, 4);
+    assert!(last.len() == 1 << 20 && last.ends_with(&end));
+    fetcher.ask(2, 0, 20_479, 2);
+    assert_eq!(fetcher.refusal(2).0, Reason::BadRequest);
+}
+
+#[test]
 fn what_was_not_begun_of_a_cancelled_run_is_not_sent() {
     let directory = directory();
     let bytes = content(40 << 20);

@@ -203,6 +203,21 @@ fn another_machine_has_its_share_of_places() {
 }
 
 #[test]
+fn over_loopback_the_control_of_congestion_is_the_fast_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let files = Directory::open(directory.path(), 1_024, 4, 100).expect("it is there");
+    let shared = Arc::new(Shared::new(files, BlockLimits::default(), None, 1, Log::none()));
+    let table = Table::new(shared).expect("descriptors");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let stream = TcpStream::connect(address).expect("it listens");
+    let Admission::Taken(place) = table.enter(address.ip()).0 else { panic!("there is room") };
+    let connection = connection::Connection::new(stream.into(), place, address, false);
+    let control = connection.socket().tcp_congestion().expect("TCP");
+    assert!(control.starts_with(b"reno"), "{}", String::from_utf8_lossy(&control));
+}
+
+#[test]
 fn a_server_that_is_dropped_leaves_no_thread_and_no_listener() {
     let (_directory, server) = start(BlockLimits::default());
     let address = server.local_addr();
