@@ -49,7 +49,7 @@ impl Default for BlockLimits {
             connections_per_address_max: 64,
             refused_max: 64,
             requests_max: 64,
-            open_files_max: 4_096,
+            open_files_max: 16_384,
             hashings_max: 64,
             hash_bytes_max: 256 << 20,
             listing_entries_max: 1 << 20,
