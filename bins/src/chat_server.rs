@@ -4,7 +4,7 @@
 //! when it dies ([`cordee_net::supervise`]). A worker is the same binary ([`worker`]).
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use argh::FromArgs;
@@ -155,10 +155,12 @@ impl Plan {
     /// meanwhile does not take part.
     fn programs(&self, args: &ChatServer) -> Vec<Program> {
         let programs = self.places.iter().map(|place| {
-            let siblings = self.places.iter().map(|other| other.advertise.clone());
-            let elsewhere = args.peer.iter().map(|peer| peer.or_port(CHAT_PORT).to_string());
-            let peers = siblings.chain(elsewhere).filter(|peer| *peer != place.advertise);
             let listen = place.port.address();
+            let siblings = self.places.iter().map(|other| other.port.address());
+            let siblings = siblings.filter(|other| *other != listen).map(near);
+            let elsewhere = args.peer.iter().map(|peer| peer.or_port(CHAT_PORT).to_string());
+            let elsewhere = elsewhere.filter(|peer| *peer != place.advertise);
+            let peers = siblings.chain(elsewhere);
             Program {
                 name: format!("chat server {listen}"),
                 path: "/proc/self/exe".into(),
@@ -232,12 +234,11 @@ fn attend(
                     0 => "at once".to_owned(),
                     ms => format!("in {ms} ms"),
                 };
-                print::note(format_args!("{} died ({why}): started again {delay}", name(child)));
+                print::note(format_args!("{} ended ({why}): started again {delay}", name(child)));
             }
             Ok(Event::GaveUp { child, why }) => {
                 outcome = Err(failed(format!(
-                    "{} died again and again before it was ready ({why}): all servers stop; the \
-                     lines above say why",
+                    "{} cannot be started ({why}): all servers stop; the lines above say why",
                     name(child)
                 )));
                 supervisor.stop(GRACE);
@@ -344,6 +345,17 @@ pub(crate) fn reserve_port(address: SocketAddr, mend: &str) -> Result<ReservedPo
         )),
         _ => failed(format!("{address} cannot be listened on: {error}")),
     })
+}
+
+/// Where a server of this machine that listens on `address` is reached from here. The address that it
+/// advertises may lead through a router that does not lead back.
+fn near(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port()).to_string()
 }
 
 fn loopback() -> Address {

@@ -129,3 +129,12 @@ fn forgetting_says_what_is_wrong_and_the_mend() {
     assert_eq!((code, told), (Some(0), format!("{} forgot {}\n", both[0], both[1])));
     assert_eq!(state().as_deref(), Some("forgotten"));
 }
+
+#[test]
+fn servers_of_one_command_find_each_other_whatever_they_advertise() {
+    // A documentation address: nobody is there.
+    let cluster = Cluster::start(&["--servers", "2", "--advertise", "192.0.2.1:7000"]);
+    let members = cluster.status(0)["members"].as_array().expect("a list").clone();
+    let linked = members.iter().filter(|member| member["state"] == "linked").count();
+    assert_eq!(linked, 2, "{members:?}");
+}

@@ -403,5 +403,8 @@ fn up_keeps_a_block_server_on_shared_alive() {
     assert_ne!(statuses[0]["pid"], last["pid"], "another process: {text}");
     assert!(text.lines().any(|line| line == "6"), "five chat servers and that one: {text}");
     assert!(text.contains("ended 0") && text.contains("listening on 127.0.0.1:4545"), "{text}");
-    assert!(text.contains("serves what is in ./shared") && text.contains("died"), "{text}");
+    assert!(
+        text.contains("serves what is in ./shared") && text.contains("ended (signal: 9"),
+        "{text}"
+    );
 }

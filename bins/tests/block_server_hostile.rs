@@ -500,6 +500,28 @@ fn without_descriptors_it_backs_off_and_recovers() {
     });
 }
 
+#[test]
+fn with_descriptors_for_a_handful_it_does_not_start_and_with_a_few_more_it_takes_fewer() {
+    let directory = directory();
+    let run = |descriptors: u32| {
+        std::process::Command::new("sh")
+            .args(["-c", "ulimit -n $0; exec timeout 2 \"$1\" block-server \"$2\" -p 0"])
+            .arg(descriptors.to_string())
+            .arg(env!("CARGO_BIN_EXE_cordee"))
+            .arg(directory.path())
+            .output()
+            .expect("a shell")
+    };
+    let none = run(100);
+    let said = common::text(&none.stderr);
+    assert_eq!(none.status.code(), Some(1), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("ulimit -n"), "{said}");
+    let few = run(400);
+    let said = common::text(&few.stderr);
+    assert!(common::text(&few.stdout).starts_with("listening on "), "{said}");
+    assert!(said.contains("connections instead of 1024: raise ulimit -n"), "{said}");
+}
+
 /// Processor time of a process, in hundredths of a second.
 fn cpu_ticks(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");

@@ -84,6 +84,7 @@ fn json_requests_are_answered_with_their_reference() {
         (&"ada".into(), &"#ops".into(), &1.into())
     );
     bob.wait("the room", |event| event["event"] == "room" && event["name"] == "#ops");
+    ada.wait("the topic to be set", |event| event["event"] == "done" && event["ref"] == 3);
     let topic = ada.wait_for("topic");
     assert_eq!((&topic["room"], &topic["topic"]), (&json!("#ops"), &json!("on call: ada")));
     ada.say_to("bob", "for you");
@@ -112,9 +113,19 @@ fn json_requests_are_answered_with_their_reference() {
     let rooms = bob.wait("rooms", |event| event["event"] == "rooms" && event["ref"] == "r");
     let ops = rooms["rooms"].as_array().expect("a list").iter().find(|room| room["name"] == "#ops");
     assert_eq!(ops.expect("it is there")["users"], 2);
-    bob.send(&json!({"name": "robert"}));
+    bob.send(&json!({"name": "robert", "ref": "n"}));
     let renamed = ada.wait_for("renamed");
     assert_eq!((&renamed["from"], &renamed["to"]), (&json!("bob"), &json!("robert")));
+    assert_eq!(renamed["own"], false);
+    // These two come in either order.
+    let (mut own, mut done) = (false, false);
+    bob.wait("the name to be taken", |event| {
+        own |= event["event"] == "renamed" && event["own"] == true;
+        done |= event["event"] == "done" && event["ref"] == "n";
+        own && done
+    });
+    bob.send(&json!({"reset": true, "ref": "all of it"}));
+    bob.wait("the archive", |event| event["event"] == "done" && event["ref"] == "all of it");
     bob.send(&json!({"leave": "#ops"}));
     let left = ada.wait_for("departed");
     assert_eq!((&left["name"], &left["room"]), (&json!("robert"), &json!("#ops")));
@@ -213,7 +224,7 @@ fn plain_lines_hold_no_escape_codes_whatever_others_write() {
     let input = "hello\n/help\n/users\n/history\n/nonsense\n//etc\n/status\n";
     let output = plain(&cluster.addresses, &["--name", "bob"], input);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    assert_eq!(output.status.code(), Some(1), "a line of it was no command: {out}{err}");
     assert!(!out.contains(|c: char| c.is_control() && c != '\n'), "{out:?}");
     assert!(
         out.contains("#all ada: red \\u{1b}[31m bell \\u{7} two\\u{a}lines \\u{202e}sdrawkcab"),
@@ -296,7 +307,7 @@ fn a_client_with_nothing_to_say_ends_while_one_with_something_still_looks_for_a_
     let output = plain(&servers, &["--name", "bob"], "");
     assert!(!says.has_ended() && !asks.has_ended(), "these look for a server for 10 seconds");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(text(&output.stderr).contains("nobody answers"), "{output:?}");
+    assert!(text(&output.stderr).contains("start some with cordee up"), "{output:?}");
     let done = says.finish();
     assert_eq!(done.status.code(), Some(1));
     assert_eq!(done.stderr, ["cordee: not acknowledged: one"]);
@@ -360,9 +371,12 @@ fn a_server_is_named_by_i_and_p_too() {
     let args = ["--port", port, "--name", "ada", "--room", "#Ops"];
     let output = plain(&[], &args, "in here\n/search IN HERE\n/history 1\n/search nothing\n");
     let out = text(&output.stdout);
-    assert!(out.contains("* 1 of 1 found") && out.contains("* 1 of 1 messages of #ops"), "{out}");
+    assert!(
+        out.contains("* 1 found, the newest first") && out.contains("* 1 of 1 messages of #ops"),
+        "{out}"
+    );
     assert_eq!(out.matches("#ops ada: in here").count(), 2, "{out}");
-    assert!(out.contains("* 0 of 0 found"), "{out}");
+    assert!(out.contains("* 0 found"), "{out}");
 }
 
 #[test]
@@ -405,4 +419,51 @@ fn with_reset_every_change_of_server_brings_the_archive_again() {
     assert_eq!(bodies, ["one", "two"], "all of it again, one's own, too");
     assert_eq!(ada.wait_until_drained(), 2);
     cluster.wait_until_back(own, killed);
+}
+
+#[test]
+fn lines_are_taken_in_order_whatever_was_answered_by_then() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut bob = Client::start(&cluster.addresses, "bob");
+    let input = "/join #x\nthere\n/leave\nhere\n";
+    let output = plain(&cluster.addresses, &["--name", "ada"], input);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(bob.wait_for_body("here")["room"], "#all");
+    assert!(!bob.bodies().contains(&"there".to_owned()));
+    let input = "/join #bad!\nhere all the same\n";
+    let output = plain(&cluster.addresses, &["--name", "eve"], input);
+    assert_eq!(output.status.code(), Some(1), "a line of it was refused: {output:?}");
+    assert_eq!(bob.wait_for_body("here all the same")["room"], "#all");
+}
+
+#[test]
+fn whatever_is_not_said_shows_in_the_exit_code() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let long = "x".repeat(70_000) + "\n";
+    for (args, input) in [
+        (&["--name", "ada"][..], long.as_str()),
+        (&["--name", "ada"], "/fly\n"),
+        (&["--name", "ada", "--json"], "{\"say\":5}\n"),
+        (&["--name", "ada", "--json"], "nonsense\n"),
+    ] {
+        let output = plain(&cluster.addresses, args, input);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn every_message_has_its_answer_when_the_servers_refuse_the_client() {
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let says: String = (0..50).map(|at| format!("{{\"say\":\"{at}\",\"ref\":{at}}}\n")).collect();
+    for _ in 0..5 {
+        let args = ["--name", "ada", "--json", "--cluster", "another"];
+        let output = plain(&cluster.addresses, &args, &says);
+        assert_eq!(output.status.code(), Some(1));
+        let out = text(&output.stdout);
+        for at in 0..50 {
+            let answer = format!("\"ref\":{at}}}");
+            assert_eq!(out.matches(&answer).count(), 1, "{at}: {out}");
+        }
+    }
 }

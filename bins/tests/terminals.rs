@@ -132,3 +132,25 @@ fn a_signal_leaves_the_terminal_as_it_was() {
         assert!(ada.is_as_it_was());
     }
 }
+
+#[test]
+fn what_is_typed_before_a_server_is_there_is_kept_or_listed() {
+    let reserved = cordee_net::supervise::ReservedPort::new(([127, 0, 0, 1], 0).into());
+    let nobody = reserved.expect("a free port");
+    let servers = [nobody.address().to_string()];
+    let mut ada = Terminal::start(&servers, &["--name", "ada"]);
+    ada.wait_for("connecting ");
+    ada.wait_for("start some with cordee up");
+    ada.type_keys("am I said?\r");
+    ada.type_keys("/quit\r");
+    ada.wait_for("not all you said is acknowledged");
+    ada.wait_for("not acknowledged: am I said?");
+    let status = wait_until("its end", || ada.process.try_wait().expect("it is ours"));
+    assert_eq!(status.code(), Some(1));
+
+    let cluster = Cluster::start(&["--servers", "1"]);
+    let mut bob = Client::start(&cluster.addresses, "bob");
+    let mut eve = Terminal::start(&cluster.addresses, &["--name", "eve"]);
+    eve.type_keys("said at once\r");
+    bob.wait_for_body("said at once");
+}

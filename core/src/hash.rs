@@ -4,7 +4,7 @@
 use siphasher::sip128::SipHasher24;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::ids::{ServerId, SessionId, SessionSecret, Tag};
+use crate::ids::{Origin, ServerId, SessionId, SessionSecret, Tag};
 
 /// The key with which a cluster tags its entries. `Debug` never prints it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,19 @@ pub fn rolling(before: &Tag, entry: &[u8]) -> Tag {
     chained[..16].copy_from_slice(&before.0);
     chained[16..].copy_from_slice(&xxh3_128(entry).to_be_bytes());
     Tag(xxh3_128(&chained).to_be_bytes())
+}
+
+/// What an origin with entries adds to the sum in the digest: the last number, and the rolling hash
+/// there. It is as strong as that.
+#[must_use]
+pub fn origin_part(origin: &Origin, number: u64, rolling: &Tag) -> u128 {
+    let mut part = [0; 44];
+    part[..8].copy_from_slice(&origin.server.0.to_be_bytes());
+    part[8..12].copy_from_slice(&origin.incarnation.to_be_bytes());
+    part[12..20].copy_from_slice(&origin.nonce.to_be_bytes());
+    part[20..28].copy_from_slice(&number.to_be_bytes());
+    part[28..].copy_from_slice(&rolling.0);
+    xxh3_128(&part)
 }
 
 /// A digest over `parts`, in their order.

@@ -41,7 +41,8 @@ pub struct Limits {
     pub pending_per_source_max: u32,
     /// Members of the cluster.
     pub members_max: u32,
-    /// Origins in the archive; at most [`VECTOR_PAIRS_MAX`].
+    /// Origins in the archive; at most [`VECTOR_PAIRS_MAX`]. Those that ended take half of them at the
+    /// most, with those that their entries name: beyond it the oldest entries go.
     pub origins_max: u32,
     /// Authors whose last number is remembered.
     pub authors_max: u32,

@@ -5,7 +5,7 @@
 //!  Waiting ────────▶ Starting ────────────────▶ Ready
 //!     ▲                 │ dies                    │ dies
 //!     └── at once, then 50 ms doubling to 5 s ────┘
-//!                       │ dies ten times before it was ready
+//!                       │ was never ready and died ten times
 //!                       ▼
 //!                    Given up
 //! ```
@@ -88,7 +88,7 @@ pub enum Event {
         /// When it is started again.
         restart_in: Duration,
     },
-    /// It died again and again before it was ready, and is left alone.
+    /// It was never ready, died again and again, and is left alone.
     GaveUp {
         /// Which.
         child: usize,

@@ -149,12 +149,12 @@ fn parse_command(name: &str, rest: &str) -> Result<Request, String> {
         "leave" if rest.is_empty() => Ok(Request::Leave(None)),
         "leave" => word(|room| Request::Leave(Some(with_hash(&room)))),
         "topic" => text(Request::Topic),
-        "talk" => word(|name| Request::Talk(Target::parse(&name))),
+        "talk" => word(|name| Request::Talk(target(&name))),
         "name" => word(Request::Name),
         "search" => text(Request::Search),
         "msg" => match first_word(rest) {
             (_, "") => Err(usage(name)),
-            (to, body) => Ok(Request::Say { to: Some(Target::parse(to)), body: body.to_owned() }),
+            (to, body) => Ok(Request::Say { to: Some(target(to)), body: body.to_owned() }),
         },
         "history" => {
             let count = if rest.is_empty() { HISTORY_DEFAULT } else { count(name, rest)? };
@@ -178,6 +178,11 @@ fn usage(name: &str) -> String {
 fn first_word(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (word, rest.trim())
+}
+
+/// A person may be written as the prompt shows one: `@bob`.
+fn target(text: &str) -> Target {
+    Target::parse(text.strip_prefix('@').unwrap_or(text))
 }
 
 fn with_hash(room: &str) -> String {
@@ -219,6 +224,7 @@ mod tests {
             ("/msg bob  are you there?", say(Some("bob"), "are you there?")),
             ("/msg #ops all fine", say(Some("#ops"), "all fine")),
             ("/talk bob", Request::Talk(Target::User("bob".into()))),
+            ("/talk @bob", Request::Talk(Target::User("bob".into()))),
             ("/talk #all", Request::Talk(Target::Room("#all".into()))),
             ("/name Zoë", Request::Name("Zoë".into())),
             ("/history", Request::History { of: None, window: Window::Last(20) }),

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use cordee_core::names::{self, COMMON_ROOM};
 use cordee_core::wire::Reason;
-use cordee_net::client::{ChatClient, Command, Event, Target};
+use cordee_net::client::{ChatClient, Command, Event, Target, Unsaid};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::Value;
 
 use super::commands::{Request, Window};
@@ -25,6 +26,8 @@ struct State {
     name: String,
     /// The server, while there is one.
     server: Option<String>,
+    /// Whether there ever was one.
+    was_inside: bool,
     /// Since when there is none.
     offline_since: Instant,
     /// Every server was tried since, in vain.
@@ -40,18 +43,41 @@ struct State {
     rooms: BTreeSet<String>,
     leaving: bool,
     ended: bool,
+    input: Input,
+}
+
+/// What became of the lines that the user wrote.
+#[derive(Debug, Default)]
+struct Input {
+    /// How many were read.
+    lines: u64,
+    /// Whether the last was.
+    ended: bool,
+    /// Whether nothing came of any.
+    wrong: bool,
 }
 
 /// A request that is not answered yet.
 #[derive(Debug)]
 struct Open {
     reference: Option<Value>,
-    /// Of a request to join: the room as it was asked for, and what was current before.
-    join: Option<(Target, Target)>,
-    /// Whether it is answered by a connection, unless it is refused.
-    until_connected: bool,
+    /// Of a request to join or leave: what is current since, and what was before.
+    went: Option<(Target, Target)>,
+    /// What answers it, unless it is refused.
+    answer: Answer,
     /// Of a message: what it says.
     said: Option<String>,
+}
+
+/// What answers a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    /// An event of its own.
+    Own,
+    /// The next connection.
+    Connection,
+    /// That the archive was received.
+    CaughtUp,
 }
 
 /// Why a request goes nowhere.
@@ -70,6 +96,8 @@ pub(crate) struct Heard {
     pub(crate) reference: Option<Value>,
     /// Whether it answers a request, or was sent unasked.
     pub(crate) asked: bool,
+    /// The `ref`s of the requests that it answers beside others: what a connection brings, or the archive.
+    pub(crate) done: Vec<Value>,
     /// What the message says that was refused.
     pub(crate) refused: Option<String>,
     /// The name to try next: others have the one that nobody chose.
@@ -85,6 +113,8 @@ pub(crate) struct Standing {
     pub(crate) current: Target,
     /// The server, while there is one.
     pub(crate) server: Option<String>,
+    /// Whether any server has let the user in.
+    pub(crate) was_inside: bool,
 }
 
 impl Conversation {
@@ -173,11 +203,59 @@ impl Conversation {
         self.state().open.remove(&reference).and_then(|open| open.reference)
     }
 
+    /// A line was read, as whoever reads them says; `wrong` if nothing comes of it.
+    pub(crate) fn line_read(&self, wrong: bool) {
+        let mut state = self.state();
+        state.input.lines += 1;
+        state.input.wrong |= wrong;
+    }
+
+    /// The input is at its end.
+    pub(crate) fn input_ended(&self) {
+        self.state().input.ended = true;
+    }
+
+    /// Whether any line was wrong.
+    pub(crate) fn had_wrong_line(&self) -> bool {
+        self.state().input.wrong
+    }
+
+    /// Waits until all input that is there was read, so that nothing of it ends without a word: to its
+    /// end, or until it pauses; for a second at most.
+    pub(crate) fn wait_for_input(&self) {
+        let begun = Instant::now();
+        let mut lines = u64::MAX;
+        while begun.elapsed() < INPUT_WAIT {
+            let read = match &self.state().input {
+                Input { ended: true, .. } => return,
+                input => input.lines,
+            };
+            if read == lines && !input_is_there() {
+                return;
+            }
+            lines = read;
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The messages that will not be acknowledged any more: those that the client gave up, and
+    /// those that it did not take any more.
+    pub(crate) fn unsaid(&self, given_up: Vec<Unsaid>) -> Vec<Unsaid> {
+        let known = |reference| given_up.iter().any(|unsaid| unsaid.reference == reference);
+        let state = self.state();
+        let said = state.open.iter().filter(|(reference, _)| !known(**reference));
+        let late = said.filter_map(|(&reference, open)| {
+            open.said.clone().map(|body| Unsaid { reference, body })
+        });
+        let late: Vec<Unsaid> = late.collect();
+        given_up.into_iter().chain(late).collect()
+    }
+
     /// The `ref` of each question that will not be answered any more.
     pub(crate) fn take_unanswered(&self) -> Vec<Option<Value>> {
         let mut taken = Vec::new();
         self.state().open.retain(|_, open| {
-            let unanswered = open.said.is_none() && !open.until_connected;
+            let unanswered = open.said.is_none() && open.answer == Answer::Own;
             if unanswered {
                 taken.push(open.reference.take());
             }
@@ -189,6 +267,12 @@ impl Conversation {
     /// Leaves at once.
     pub(crate) fn close(&self) {
         self.client.close();
+    }
+
+    /// Whether something is under way that no server is there to answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let state = self.state();
+        state.server.is_none() && !state.is_idle()
     }
 
     /// Whether the user is on the way out.
@@ -214,6 +298,7 @@ impl Conversation {
             name: state.name.clone(),
             current: state.current.clone(),
             server: state.server.clone(),
+            was_inside: state.was_inside,
         }
     }
 
@@ -236,6 +321,7 @@ impl State {
         State {
             name: name.to_owned(),
             server: None,
+            was_inside: false,
             offline_since: Instant::now(),
             unreachable: false,
             wants_name: name.is_empty(),
@@ -247,21 +333,23 @@ impl State {
             rooms: BTreeSet::from([COMMON_ROOM.to_owned()]),
             leaving: false,
             ended: false,
+            input: Input::default(),
         }
     }
 
     fn command(&mut self, request: Request, tag: Option<Value>) -> Result<Command, Refused> {
         let reference = self.next_reference;
-        let mut join = None;
+        let mut went = None;
         let command = match request {
             Request::Say { to, body } => {
                 Command::Say { to: to.unwrap_or_else(|| self.current.clone()), body, reference }
             }
             Request::Join(room) => {
-                // At once: what is said next is meant for there.
-                let target = Target::Room(room.clone());
-                let before = std::mem::replace(&mut self.current, target.clone());
-                join = Some((target, before));
+                // What is no room is refused before what is said next is meant for there.
+                if let Err(why) = names::room(&room) {
+                    return Err(Refused::Senseless(why, why.text()));
+                }
+                went = Some(self.go(Target::Room(room.clone())));
                 Command::Join { room, reference }
             }
             Request::Leave(room) => {
@@ -269,6 +357,9 @@ impl State {
                     Some(room) => room,
                     None => self.current_room()?,
                 };
+                if names::room(&room).is_ok_and(|room| is_room(&self.current, &room)) {
+                    went = Some(self.go(Target::Room(COMMON_ROOM.to_owned())));
+                }
                 Command::Leave { room, reference }
             }
             Request::Topic(topic) => {
@@ -296,18 +387,25 @@ impl State {
             Request::Quit | Request::Talk(_) | Request::Help => return Err(Refused::Ended),
         };
         self.next_reference += 1;
-        let until_connected = match command {
-            Command::Reset => return Ok(command),
-            Command::KillServer { .. } => true,
-            Command::Name { .. } => self.server.is_none(),
-            _ => false,
+        let answer = match command {
+            Command::Reset => Answer::CaughtUp,
+            Command::KillServer { .. } => Answer::Connection,
+            Command::Name { .. } if self.server.is_none() => Answer::Connection,
+            _ => Answer::Own,
         };
         let said = match &command {
             Command::Say { body, .. } => Some(body.clone()),
             _ => None,
         };
-        self.open.insert(reference, Open { reference: tag, join, until_connected, said });
+        self.open.insert(reference, Open { reference: tag, went, answer, said });
         Ok(command)
+    }
+
+    /// From now on plain text goes there: at once, as what is said next is meant for there. Returns
+    /// where it goes and where it went before.
+    fn go(&mut self, target: Target) -> (Target, Target) {
+        let before = std::mem::replace(&mut self.current, target.clone());
+        (target, before)
     }
 
     /// From now on plain text goes there, when there is such a place.
@@ -338,7 +436,7 @@ impl State {
 
     /// Whether nothing is under way that a server would have to answer.
     fn is_idle(&self) -> bool {
-        self.open.values().all(|open| open.until_connected)
+        self.open.values().all(|open| open.answer != Answer::Own)
     }
 
     fn current_room(&self) -> Result<String, Refused> {
@@ -358,10 +456,11 @@ impl State {
         match event {
             Event::Connected { server, name, rooms, .. } => {
                 self.server = Some(server.clone());
+                self.was_inside = true;
                 self.unreachable = false;
                 self.name.clone_from(name);
                 self.wants_name = false;
-                self.open.retain(|_, open| !open.until_connected);
+                heard.done = self.take_answered(Answer::Connection);
                 self.rooms.extend(rooms.iter().cloned());
             }
             Event::Disconnected { .. } => {
@@ -370,7 +469,7 @@ impl State {
             }
             Event::Joined { room, .. } => {
                 self.rooms.insert(room.clone());
-                if let Some((asked, _)) = open.as_ref().and_then(|open| open.join.as_ref())
+                if let Some((asked, _)) = open.as_ref().and_then(|open| open.went.as_ref())
                     && self.current == *asked
                 {
                     self.current = Target::Room(room.clone());
@@ -380,7 +479,7 @@ impl State {
                 self.current = Target::Room(COMMON_ROOM.to_owned());
             }
             Event::Error { reason, .. } => {
-                if let Some((asked, before)) = open.as_ref().and_then(|open| open.join.clone())
+                if let Some((asked, before)) = open.as_ref().and_then(|open| open.went.clone())
                     && self.current == asked
                 {
                     self.current = before;
@@ -409,6 +508,7 @@ impl State {
             Event::RoomMade { room } => {
                 self.rooms.insert(room.clone());
             }
+            Event::CaughtUp { room: None } => heard.done = self.take_answered(Answer::CaughtUp),
             Event::Users { users, .. } => {
                 self.names = users.iter().map(|user| user.name.clone()).collect();
             }
@@ -425,6 +525,19 @@ impl State {
         heard
     }
 
+    /// Takes the requests that are answered so; returns their `ref`s.
+    fn take_answered(&mut self, by: Answer) -> Vec<Value> {
+        let mut taken = Vec::new();
+        self.open.retain(|_, open| {
+            let answered = open.answer == by;
+            if answered {
+                taken.extend(open.reference.take());
+            }
+            !answered
+        });
+        taken
+    }
+
     /// The servers do not let the user in under that name.
     fn on_refused_name(&mut self, reason: Reason, heard: &mut Heard) {
         if reason == Reason::NameTaken && !heard.asked && self.names_left > 0 {
@@ -435,6 +548,14 @@ impl State {
         }
         self.wants_name |= matches!(reason, Reason::NameTaken | Reason::NameInvalid);
     }
+}
+
+/// Whether standard input has something to read, or its end.
+fn input_is_there() -> bool {
+    let stdin = std::io::stdin();
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// The reference of the command that an event answers; 0 for none.
@@ -461,6 +582,8 @@ fn is_room(target: &Target, room: &str) -> bool {
 
 /// A name that others have and nobody chose becomes `name-2`, `name-3` and so on, so often.
 const NAMES_MORE_MAX: u32 = 20;
+/// For how long a client that has ended reads what was written to it.
+const INPUT_WAIT: Duration = Duration::from_secs(1);
 /// For how long a client that leaves looks for a server while something it said is not
 /// acknowledged.
 pub(crate) const QUIT_WAIT: Duration = Duration::from_secs(10);

@@ -14,6 +14,7 @@ use super::escape::escape_json;
 use super::json::{self, Asked, Wrong};
 use super::lines::{self, LINE_BYTES_MAX, Line};
 use crate::failure::{Failure, failed};
+use crate::print;
 
 /// Prints events as JSON lines.
 #[derive(Debug)]
@@ -61,10 +62,10 @@ impl FaceJson {
 impl Face for FaceJson {
     fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()> {
         let me = self.conversation.standing().name;
-        match json::event(event, heard.reference.clone(), &me) {
-            Some(object) => self.output.line(&object),
-            None => Ok(()),
+        if let Some(object) = json::event(event, heard.reference.clone(), &me) {
+            self.output.line(&object)?;
         }
+        heard.done.iter().try_for_each(|reference| self.output.line(&json::done(reference.clone())))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -96,9 +97,11 @@ impl Face for FaceJson {
 /// Reads lines until the end of input, then leaves.
 fn read(conversation: &Arc<Conversation>, output: &Output) {
     let mut input = io::stdin().lock();
+    let mut number = 0;
     while let Ok(Some(line)) = lines::next(&mut input) {
+        number += 1;
         let wrong = match line {
-            Line::Text(text) if text.trim().is_empty() => continue,
+            Line::Text(text) if text.trim().is_empty() => Ok(()),
             Line::Text(text) => match json::parse(&text) {
                 Ok(asked) => ask(conversation, asked),
                 Err(wrong) => Err(wrong),
@@ -112,15 +115,18 @@ fn read(conversation: &Arc<Conversation>, output: &Output) {
                 Err(Wrong { code: "bad_json", text, reference: None })
             }
         };
+        conversation.line_read(wrong.is_err());
         if let Err(Wrong { code, text, reference }) = wrong {
             // The thread that shows learns of a reader that has gone, and ends all.
             let _ = output.line(&json::error(code, &text, reference));
             let _ = output.flush();
+            print::note(format_args!("line {number}: {text}"));
         }
         if conversation.is_leaving() {
-            return;
+            break;
         }
     }
+    conversation.input_ended();
     conversation.leave();
 }
 

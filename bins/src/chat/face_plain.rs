@@ -75,26 +75,28 @@ fn read(conversation: &Arc<Conversation>, typed: Option<String>) {
     let on_terminal = typed.is_some();
     let mut input = Cursor::new(typed.unwrap_or_default()).chain(io::stdin().lock());
     while let Ok(Some(line)) = lines::next(&mut input) {
-        match line {
+        let done = match line {
             Line::Text(text) => {
                 // A terminal may still answer what it was asked.
                 let text = if on_terminal { without_reports(&text) } else { text };
-                if let Err(wrong) = obey(conversation, &text, |line| {
+                obey(conversation, &text, |line| {
                     // The thread that shows learns of a reader that has gone, and ends all.
                     let _ = print::line(line);
-                }) {
-                    print::note(wrong);
-                }
+                })
             }
-            Line::TooLong => {
-                print::note(format_args!("a line has at most {LINE_BYTES_MAX} bytes"));
-            }
-            Line::NotUtf8 => print::note("a line is UTF-8"),
+            Line::TooLong => Err(format!("a line has at most {LINE_BYTES_MAX} bytes")),
+            Line::NotUtf8 => Err("a line is UTF-8".to_owned()),
+        };
+        if let Err(wrong) = &done {
+            print::note(wrong);
         }
+        // A person has seen it and can type it anew; a script learns of it by the exit code.
+        conversation.line_read(done.is_err() && !on_terminal);
         if conversation.is_leaving() {
-            return;
+            break;
         }
     }
+    conversation.input_ended();
     conversation.leave();
 }
 

@@ -2,10 +2,9 @@
 //! and messages above the line that is being typed.
 //!
 //! ```text
-//! connecting: a spinner; what arrives is kept (the last 200 lines of the archive, then the news)
-//!     │ caught up, or a name is wanted
-//!     ▼
-//! editing: a thread reads lines (`editor`); what happens goes through its printer
+//! editing: a thread reads lines (`editor`) from the start, and what happens goes through its printer.
+//!     │    While there is no server the prompt has a spinner. Of the archive, the last 200 lines
+//!     │    are printed once all of it came
 //!     │ the line editor ended: Ctrl-D, /quit
 //!     ▼
 //! leaving: what happens is printed as it comes
@@ -21,13 +20,12 @@ use std::time::{Duration, Instant};
 
 use cordee_core::wire::Reason;
 use cordee_net::client::{Event, Unsaid};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::Face;
 use super::conversation::{Conversation, Heard, Standing};
 use super::text::{self, Breaks};
-use crate::failure::Failure;
+use crate::failure::{Failure, failed};
 use crate::print;
 
 mod above;
@@ -37,17 +35,25 @@ mod editor;
 pub(crate) struct FaceTerminal {
     conversation: Arc<Conversation>,
     phase: Phase,
-    /// Keys for the line editor, which came before it.
-    typed: String,
+    arrival: Arrival,
 }
 
 enum Phase {
-    Connecting { spinner: ProgressBar, kept: Kept },
     Editing(Editing),
     Leaving,
 }
 
-/// What arrives before there is a prompt.
+/// How far the user is in.
+enum Arrival {
+    /// No server has let the user in.
+    Outside,
+    /// The archive comes: it is shown before the news.
+    CatchingUp(Kept),
+    /// All that was there is shown.
+    Inside,
+}
+
+/// What arrives with the archive.
 #[derive(Default)]
 struct Kept {
     /// Lines of the archive, the last ones.
@@ -73,46 +79,30 @@ struct Editing {
 }
 
 impl FaceTerminal {
-    /// Shows that it is connecting; asks for a name when there is none. The line editor begins with
-    /// what was `typed` before.
+    /// Begins to edit lines, with what was `typed` before; asks for a name when there is none.
     pub(crate) fn start(conversation: &Arc<Conversation>, typed: String) -> Result<Self, Failure> {
-        let spinner = ProgressBar::new_spinner().with_message("connecting");
-        spinner.set_style(ProgressStyle::default_spinner());
-        spinner.enable_steady_tick(Duration::from_millis(100));
-        let phase = Phase::Connecting { spinner, kept: Kept::default() };
-        let mut face = FaceTerminal { conversation: Arc::clone(conversation), phase, typed };
         if conversation.wants_name() {
-            face.print("* choose a name: /name NEW".to_owned(), false)
-                .and_then(|()| face.edit())
-                .map_err(|error| crate::failure::failed(format!("the terminal: {error}")))?;
+            print::line("* choose a name: /name NEW").map_err(no_terminal)?;
         }
-        Ok(face)
+        let editing = editor::start(conversation, typed).map_err(no_terminal)?;
+        Ok(FaceTerminal {
+            conversation: Arc::clone(conversation),
+            phase: Phase::Editing(editing),
+            arrival: Arrival::Outside,
+        })
     }
 
-    /// Ends the spinner, prints what was kept and begins to edit.
-    fn edit(&mut self) -> io::Result<()> {
-        let Phase::Connecting { spinner, kept } = &mut self.phase else { return Ok(()) };
-        spinner.finish_and_clear();
-        if kept.dropped > 0 {
-            print::line(format_args!(
-                "* {} earlier lines are left out: see /history",
-                kept.dropped
-            ))?;
-        }
-        for line in kept.archive.drain(..).chain(kept.news.drain(..)) {
-            print::line(line)?;
-        }
-        let typed = std::mem::take(&mut self.typed);
-        self.phase = Phase::Editing(editor::start(&self.conversation, typed)?);
-        Ok(())
-    }
-
+    /// Prints a line, or keeps it until the archive is there.
     fn print(&mut self, line: String, replay: bool) -> io::Result<()> {
+        if let Arrival::CatchingUp(kept) = &mut self.arrival {
+            kept.keep(line, replay);
+            return Ok(());
+        }
+        self.print_now(line)
+    }
+
+    fn print_now(&mut self, line: String) -> io::Result<()> {
         match &mut self.phase {
-            Phase::Connecting { kept, .. } => {
-                kept.keep(line, replay);
-                Ok(())
-            }
             Phase::Editing(editing) => match editing.print(line) {
                 Ok(()) => Ok(()),
                 Err(line) => {
@@ -123,39 +113,54 @@ impl FaceTerminal {
             Phase::Leaving => print::line(line),
         }
     }
+
+    /// Prints what was kept, if anything was.
+    fn print_kept(&mut self) -> io::Result<()> {
+        let arrival = std::mem::replace(&mut self.arrival, Arrival::Inside);
+        let Arrival::CatchingUp(kept) = arrival else {
+            self.arrival = arrival;
+            return Ok(());
+        };
+        if kept.dropped > 0 {
+            let dropped = kept.dropped;
+            self.print_now(format!("* {dropped} earlier lines are left out: see /history"))?;
+        }
+        kept.archive.into_iter().chain(kept.news).try_for_each(|line| self.print_now(line))
+    }
 }
 
 impl Face for FaceTerminal {
     fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()> {
         let standing = self.conversation.standing();
-        let lines = match (event, &self.phase) {
+        let outside = matches!(self.arrival, Arrival::Outside);
+        let lines = match event {
             // A change of server shows in the prompt.
-            (Event::Connected { .. } | Event::Disconnected { .. }, Phase::Editing(editing))
-                if !editing.standing.name.is_empty() =>
-            {
-                Vec::new()
-            }
-            (Event::Disconnected { .. }, _) => Vec::new(),
+            Event::Connected { .. } if !outside => Vec::new(),
+            Event::Disconnected { .. } => Vec::new(),
             _ => text::lines(event, heard, &standing.name, Breaks::Shown),
         };
         let replay = matches!(event, Event::Message(message) if message.replay);
         for line in lines {
             self.print(line, replay)?;
         }
-        match &mut self.phase {
-            Phase::Connecting { .. } => {
-                let caught_up = matches!(event, Event::CaughtUp { room: None });
-                if caught_up || self.conversation.wants_name() {
-                    self.edit()?;
-                }
+        match event {
+            Event::Connected { .. } if outside => {
+                self.arrival = Arrival::CatchingUp(Kept::default());
             }
-            Phase::Editing(editing) if editing.standing != standing => {
-                editing.standing = standing;
-                (editing.repaint)();
-            }
-            Phase::Editing(_) | Phase::Leaving => {}
+            Event::CaughtUp { room: None } => self.print_kept()?,
+            _ => {}
+        }
+        if let Phase::Editing(editing) = &mut self.phase
+            && editing.standing != standing
+        {
+            editing.standing = standing;
+            (editing.repaint)();
         }
         Ok(())
+    }
+
+    fn edits(&self) -> bool {
+        true
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -168,18 +173,21 @@ impl Face for FaceTerminal {
         _unacknowledged: &[Unsaid],
         _unanswered: &[Option<Value>],
     ) -> io::Result<()> {
-        match std::mem::replace(&mut self.phase, Phase::Leaving) {
-            Phase::Connecting { spinner, .. } => spinner.finish_and_clear(),
-            Phase::Editing(editing) => {
-                editing.stop.store(true, Ordering::Relaxed);
-                // The editor's end gives the terminal back as it was. On one that was hung up it
-                // may never end, and there is nothing to give back.
-                let begun = Instant::now();
-                while !editing.thread.is_finished() && begun.elapsed() < EDITOR_END_WAIT {
-                    thread::sleep(Duration::from_millis(5));
-                }
-            }
-            Phase::Leaving => {}
+        self.print_kept()?;
+        let Phase::Editing(editing) = std::mem::replace(&mut self.phase, Phase::Leaving) else {
+            return Ok(());
+        };
+        let at_prompt = editing.reading.load(Ordering::Relaxed);
+        editing.stop.store(true, Ordering::Relaxed);
+        // The editor's end gives the terminal back as it was. On one that was hung up it may never
+        // end, and there is nothing to give back.
+        let begun = Instant::now();
+        while !editing.thread.is_finished() && begun.elapsed() < EDITOR_END_WAIT {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if at_prompt {
+            // What follows does not stand behind the prompt. A terminal may have gone by now.
+            let _ = print::line("");
         }
         Ok(())
     }
@@ -215,7 +223,11 @@ impl Editing {
     }
 }
 
+fn no_terminal(error: io::Error) -> Failure {
+    failed(format!("the terminal: {error}"))
+}
+
 /// For how long the line editor may take to notice that it is over.
 const EDITOR_END_WAIT: Duration = Duration::from_secs(2);
-/// Of what arrives before there is a prompt, so many lines of each kind are shown.
+/// Of what arrives with the archive, so many lines of each kind are shown.
 const KEPT_LINES_MAX: usize = 200;

@@ -157,6 +157,11 @@ pub(crate) fn error(code: &str, text: &str, reference: Option<Value>) -> Value {
     json!({"event": "error", "code": code, "text": text, "ref": reference})
 }
 
+/// The answer to a request that has no other, when it has a `ref`.
+pub(crate) fn done(reference: Value) -> Value {
+    json!({"event": "done", "ref": reference})
+}
+
 /// What a line says of an event; `None` for those that JSON leaves out. `reference` is the `ref` of
 /// the request that the event answers, `me` is the user's own name.
 pub(crate) fn event(event: &Event, reference: Option<Value>, me: &str) -> Option<Value> {
@@ -191,8 +196,8 @@ pub(crate) fn event(event: &Event, reference: Option<Value>, me: &str) -> Option
         Event::Topic { room, topic, by } => {
             json!({"event": "topic", "room": room, "topic": topic, "by": by})
         }
-        Event::Renamed { from, to, why, .. } => {
-            let mut object = json!({"event": "renamed", "from": from, "to": to});
+        Event::Renamed { from, to, own, why } => {
+            let mut object = json!({"event": "renamed", "from": from, "to": to, "own": own});
             if let Some(why) = why {
                 object["why"] = why.word().into();
             }
@@ -206,8 +211,10 @@ pub(crate) fn event(event: &Event, reference: Option<Value>, me: &str) -> Option
         Event::CaughtUp { room: Some(room) } => json!({"event": "caught_up", "room": room}),
         Event::CaughtUp { room: None } => json!({"event": "caught_up"}),
         Event::Error { reason, text, .. } => return Some(error(reason.word(), text, reference)),
-        // `done` says nothing that another event does not, and an ending shows by the end.
-        Event::Servers { .. } | Event::Done { .. } | Event::Closed { .. } => return None,
+        // To whom did not ask it by name, it says nothing that another event does not.
+        Event::Done { .. } => return reference.map(done),
+        // An ending shows by the end.
+        Event::Servers { .. } | Event::Closed { .. } => return None,
     };
     if let Some(reference) = reference {
         object["ref"] = reference;
@@ -226,9 +233,10 @@ fn answer(event: &Event) -> Option<Value> {
             object["messages"] = list(messages, |message| message_object(message).into());
             object
         }
-        Event::Search { total, messages, .. } => {
+        Event::Search { messages, more, .. } => {
+            let total = messages.len();
             let messages = list(messages, |message| message_object(message).into());
-            json!({"event": "search", "total": total, "messages": messages})
+            json!({"event": "search", "total": total, "more": more, "messages": messages})
         }
         Event::Status { server, members, ma, mt, held, .. } => {
             let servers: Vec<&str> = members.iter().map(|member| member.address.as_str()).collect();

@@ -4,7 +4,7 @@
 //! the rest.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +91,10 @@ pub(crate) struct Chat {
 pub(crate) trait Face {
     /// Shows one.
     fn show(&mut self, event: &Event, heard: &Heard) -> io::Result<()>;
+    /// Whether a person edits lines, who sees at once what becomes of each.
+    fn edits(&self) -> bool {
+        false
+    }
     /// Nothing more is there for now.
     fn flush(&mut self) -> io::Result<()>;
     /// It is over: gives the terminal back. `unanswered` are the `ref`s of questions.
@@ -106,7 +110,8 @@ pub(crate) trait Face {
 pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
     check_cluster(&args.cluster)?;
     let servers = address::servers(&args.addresses, args.address.as_ref(), args.port)?;
-    let servers = if servers.is_empty() { address::default_servers() } else { servers };
+    let default = servers.is_empty();
+    let servers = if default { address::default_servers() } else { servers };
     let room = match &args.room {
         Some(room) => names::room(room).map_err(|why| usage(format!("--room {room:?}: {why}")))?,
         None => COMMON_ROOM.to_owned(),
@@ -122,7 +127,8 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
         return Err(usage("who are you? give a name with --name"));
     }
     let mut session = session(args, &name)?;
-    let mut config = ChatConfig::new(args.cluster.as_str(), servers).map_err(not_started)?;
+    let mut config =
+        ChatConfig::new(args.cluster.as_str(), servers.clone()).map_err(not_started)?;
     if let Some(session) = &session {
         config.secret = session.secret();
         config.attachment = session.attachment();
@@ -142,7 +148,6 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
     if let Terminal::Simple { why, .. } = &terminal {
         print::note(format_args!("{why}: plain lines, without line editing"));
     }
-    let edits = matches!(terminal, Terminal::Edits { .. });
     let mut face: Box<dyn Face> = match terminal {
         Terminal::None if args.json => Box::new(face_json::FaceJson::start(&conversation, &name)?),
         Terminal::None => Box::new(face_plain::FacePlain::start(&conversation, None)?),
@@ -153,9 +158,10 @@ pub(crate) fn run(args: &Chat) -> Result<(), Failure> {
             Box::new(face_terminal::FaceTerminal::start(&conversation, typed)?)
         }
     };
-    // A person at a terminal has seen at once what was refused.
-    let mut refused = (!edits).then(Vec::new);
-    let shown = show(&conversation, events, face.as_mut(), session.as_mut(), refused.as_mut());
+    let mut refused = (!face.edits()).then(Refused::default);
+    let servers = if default { "127.0.0.1:5000 to 5004".to_owned() } else { servers.join(", ") };
+    let shown =
+        show(&conversation, &servers, events, face.as_mut(), session.as_mut(), refused.as_mut());
     match shown {
         Ok(()) => Ok(()),
         Err(Ending::Failed(failure)) => Err(failure),
@@ -182,25 +188,32 @@ impl From<io::Error> for Ending {
 /// Shows what happens, until the client has ended.
 fn show(
     conversation: &Arc<Conversation>,
+    servers: &str,
     mut events: Events,
     face: &mut dyn Face,
     mut session: Option<&mut SessionFile>,
-    mut refused: Option<&mut Vec<String>>,
+    mut refused: Option<&mut Refused>,
 ) -> Result<(), Ending> {
     let mut next = events.next();
     while let Some(event) = next {
         let heard = conversation.heard(&event);
-        if let (Some(refused), Some(body), Event::Error { text, .. }) =
-            (&mut refused, &heard.refused, &event)
+        if let (Some(refused), true, Event::Error { reason, text, .. }) =
+            (&mut refused, heard.asked, &event)
+            // Looking for a name that is free is no failure: without one nothing is said.
+            && *reason != Reason::NameTaken
         {
-            refused.push(format!("not said: {}: {text}", escape::escape(&shortened(body))));
-            refused.truncate(REFUSED_MAX);
+            refused.add(heard.refused.as_deref(), text);
         }
         match event {
             Event::Closed { why, unacknowledged } => {
+                if !face.edits() {
+                    conversation.wait_for_input();
+                }
+                let unacknowledged = conversation.unsaid(unacknowledged);
                 let unanswered = conversation.take_unanswered();
                 face.finish(why, &unacknowledged, &unanswered)?;
-                let refused = refused.map(std::mem::take).unwrap_or_default();
+                let mut refused = refused.map(std::mem::take).unwrap_or_default();
+                refused.any |= conversation.had_wrong_line();
                 return closed(why, &unacknowledged, unanswered.len(), &refused)
                     .map_err(Ending::Failed);
             }
@@ -214,7 +227,7 @@ fn show(
             }
             event => match heard.next_name {
                 Some(name) => conversation.take_name(name),
-                None => face.show(&event, &heard)?,
+                None => face.show(&with_mend(event, servers), &heard)?,
             },
         }
         next = match events.next_timeout(Duration::ZERO) {
@@ -228,7 +241,37 @@ fn show(
     Ok(())
 }
 
-/// How many refused messages are listed at the end; each was answered by an error when it was.
+/// What people can do when nobody answers, which the client itself does not know.
+fn with_mend(event: Event, servers: &str) -> Event {
+    match event {
+        Event::Error { reference: 0, reason: Reason::Unreachable, .. } => {
+            let text = format!(
+                "no chat server answers at {servers}: start some with cordee up, or say where they \
+                 are (cordee chat HOST:PORT); trying on"
+            );
+            Event::Error { reference: 0, reason: Reason::Unreachable, text }
+        }
+        event => event,
+    }
+}
+
+/// What was refused. Each was answered by an error when it was; the messages are listed once more.
+#[derive(Debug, Default)]
+struct Refused {
+    any: bool,
+    messages: Vec<String>,
+}
+
+impl Refused {
+    fn add(&mut self, message: Option<&str>, why: &str) {
+        self.any = true;
+        if let Some(body) = message.filter(|_| self.messages.len() < REFUSED_MAX) {
+            self.messages.push(format!("not said: {}: {why}", escape::escape(&shortened(body))));
+        }
+    }
+}
+
+/// How many refused messages are listed at the end.
 const REFUSED_MAX: usize = 100;
 
 /// The beginning of a text, to recognise it by.
@@ -243,9 +286,9 @@ fn closed(
     why: Option<Reason>,
     unacknowledged: &[Unsaid],
     unanswered: usize,
-    refused: &[String],
+    refused: &Refused,
 ) -> Result<(), Failure> {
-    for line in refused {
+    for line in &refused.messages {
         print::note(line);
     }
     for unsaid in unacknowledged {
@@ -255,7 +298,7 @@ fn closed(
         let requests = if unanswered == 1 { "request" } else { "requests" };
         print::note(format_args!("not answered: {unanswered} {requests}"));
     }
-    let all_done = unacknowledged.is_empty() && unanswered == 0 && refused.is_empty();
+    let all_done = unacknowledged.is_empty() && unanswered == 0 && !refused.any;
     match why {
         Some(why) => Err(failed(why.text())),
         None if !all_done => Err(Failure::Told),
@@ -275,13 +318,25 @@ fn session(args: &Chat, name: &str) -> Result<Option<SessionFile>, Failure> {
             ))),
         };
     }
+    if name.is_empty() {
+        return Ok(None);
+    }
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let (state_home, home) = (variable("XDG_STATE_HOME"), variable("HOME"));
     let path = session_file::default_path(state_home, home, &args.cluster, name);
-    let open = |path: PathBuf| SessionFile::open(Path::new(&path));
-    Ok(match path.map(open).transpose()? {
-        Some(Opened::Ours(file)) => Some(file),
-        Some(Opened::Locked) | None => None,
+    let path = match path {
+        Ok(path) => path,
+        Err(why) => {
+            print::note(format_args!(
+                "who you are is not kept ({why}): should this client be killed, its name is taken for \
+                 30 seconds"
+            ));
+            return Ok(None);
+        }
+    };
+    Ok(match SessionFile::open(&path)? {
+        Opened::Ours(file) => Some(file),
+        Opened::Locked => None,
     })
 }
 
@@ -290,8 +345,8 @@ fn not_started(error: cordee_net::client::ClientError) -> Failure {
 }
 
 fn login_name() -> Option<String> {
-    let login = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    login.as_deref().and_then(valid_name)
+    let variables = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    variables.or_else(|| whoami::fallible::username().ok()).as_deref().and_then(valid_name)
 }
 
 /// `login` without what a name must not have; `None` when nothing is left.

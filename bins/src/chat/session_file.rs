@@ -117,23 +117,28 @@ impl SessionFile {
 }
 
 /// Where the session of that name in that cluster is kept: beneath `$XDG_STATE_HOME`, or
-/// `~/.local/state` (XDG Base Directory Specification 0.8). Makes the directories. `None` when there
-/// is no place for it.
+/// `~/.local/state` (XDG Base Directory Specification 0.8). Makes the directories.
+///
+/// # Errors
+///
+/// Why there is no place for it.
 pub(crate) fn default_path(
     state_home: Option<PathBuf>,
     home: Option<PathBuf>,
     cluster: &str,
     name: &str,
-) -> Option<PathBuf> {
-    let key = names::user_key(name).ok()?;
+) -> Result<PathBuf, String> {
+    let key = names::user_key(name).map_err(|why| why.text().to_owned())?;
     let absolute = |path: &PathBuf| path.is_absolute();
     let base = state_home
         .filter(absolute)
-        .or_else(|| Some(home.filter(absolute)?.join(".local").join("state")))?;
+        .or_else(|| Some(home.filter(absolute)?.join(".local").join("state")))
+        .ok_or("neither HOME nor XDG_STATE_HOME says where")?;
     let directory = base.join("cordee").join("sessions").join(encode(cluster));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    made.map_err(|error| format!("{} cannot be made: {error}", directory.display()))?;
     // The key of a name has no slash and does not begin with a dot.
-    Some(directory.join(key))
+    Ok(directory.join(key))
 }
 
 /// A file name for any text: what is not plain stands as `%` and two hexadecimal digits.
@@ -252,19 +257,21 @@ mod tests {
         let at = |cluster, name| default_path(None, home.clone(), cluster, name);
         let ada = at("cordee", "Ada").expect("a place");
         assert_eq!(ada, directory.path().join(".local/state/cordee/sessions/cordee/ada"));
-        assert_eq!(at("cordee", "ada"), Some(ada.clone()));
-        assert_ne!(at("lab", "ada"), Some(ada.clone()));
+        assert_eq!(at("cordee", "ada"), Ok(ada.clone()));
+        assert_ne!(at("lab", "ada"), Ok(ada.clone()));
         assert_eq!(
             at("../a b", "ada"),
-            Some(directory.path().join(".local/state/cordee/sessions/%2e%2e%2fa%20b/ada"))
+            Ok(directory.path().join(".local/state/cordee/sessions/%2e%2e%2fa%20b/ada"))
         );
         ours(&ada);
-        assert_eq!(at("cordee", "no name"), None);
-        assert_eq!(default_path(None, None, "cordee", "ada"), None);
+        assert!(at("cordee", "no name").is_err());
+        assert!(default_path(None, None, "cordee", "ada").is_err());
+        let nowhere = default_path(None, Some("/proc/nobody".into()), "cordee", "ada");
+        assert!(nowhere.is_err_and(|why| why.contains("/proc/nobody/.local")));
         let state = directory.path().join("state");
         let path = default_path(Some(state.clone()), home.clone(), "cordee", "ada");
-        assert_eq!(path, Some(state.join("cordee/sessions/cordee/ada")));
+        assert_eq!(path, Ok(state.join("cordee/sessions/cordee/ada")));
         let relative = default_path(Some("state".into()), home.clone(), "cordee", "ada");
-        assert_eq!(relative, Some(ada));
+        assert_eq!(relative, Ok(ada));
     }
 }

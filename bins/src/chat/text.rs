@@ -79,9 +79,12 @@ pub(crate) fn lines(event: &Event, heard: &Heard, me: &str, breaks: Breaks) -> V
             lines.extend(messages.iter().map(|message| indexed(message, breaks)));
             lines
         }
-        Event::Search { total, messages, .. } => {
-            let mut lines =
-                vec![format!("* {} of {total} found, the newest first", messages.len())];
+        Event::Search { messages, more, .. } => {
+            let found = match more {
+                true => format!("* the newest {} found; there are more", messages.len()),
+                false => format!("* {} found, the newest first", messages.len()),
+            };
+            let mut lines = vec![found];
             lines.extend(messages.iter().map(|message| indexed(message, breaks)));
             lines
         }

@@ -73,6 +73,15 @@ pub fn runs(number: u64) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// Whether every thread of the process with that id is stopped.
+fn is_stopped(number: u64) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{number}/task")).expect("it is there");
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 /// Lines that a process prints, collected as they come.
 pub struct Lines {
     so_far: Arc<Mutex<Vec<String>>>,
@@ -184,10 +193,14 @@ impl Cluster {
         line.expect("every process has one").trim().parse().expect("a number")
     }
 
-    /// Sends a signal to the process that serves. Returns its id.
+    /// Sends a signal to the process that serves. Returns its id. One that is stopped has stopped: its
+    /// threads do so one by one.
     pub fn signal(&self, index: usize, signal: Signal) -> u64 {
         let number = self.pid(index);
         kill_process(pid(number), signal).expect("it runs");
+        if signal == Signal::STOP {
+            wait_until("all threads to stop", || is_stopped(number).then_some(()));
+        }
         number
     }
 
@@ -304,8 +317,8 @@ impl Client {
             .args(args)
             .args(servers)
             .env("XDG_STATE_HOME", state.unwrap_or(own.path()))
-            .env_remove("USER")
-            .env_remove("LOGNAME")
+            // Whose login name is no name has none.
+            .env("USER", "...")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -21,6 +21,8 @@ use crate::rule::Rule;
 const PING_US: u64 = 500_000;
 const PINGS_MISSED_MAX: u64 = 3;
 const RETRY_US: u64 = 20_000;
+/// For so long a reference that an entry used keeps its meaning at the least.
+const REFERENCE_US: u64 = 10_000_000;
 /// Failed attempts to connect in a row, after which the client waits longer.
 const CONNECT_US: u64 = 1_500_000;
 
@@ -143,7 +145,10 @@ pub struct Client {
     failures: u32,
     deframer: Deframer,
     actions: VecDeque<Action>,
-    refs: Vec<Option<Origin>>,
+    /// What the server's references stand for, and when an entry last used them.
+    refs: Vec<Option<(Origin, Time)>>,
+    /// Origins whose references stand for others since: they belong to a past there.
+    given_up: BTreeSet<Origin>,
     seen: BTreeMap<Origin, u64>,
     /// In any scope: what a message may answer to.
     seen_any: BTreeMap<Origin, u64>,
@@ -221,6 +226,7 @@ impl Client {
             deframer: Deframer::new(FRAME_BYTES_MAX),
             actions: VecDeque::new(),
             refs: Vec::new(),
+            given_up: BTreeSet::new(),
             seen: BTreeMap::new(),
             seen_any: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -511,6 +517,7 @@ impl Client {
         self.now = now;
         self.deframer = Deframer::new(FRAME_BYTES_MAX);
         self.refs.clear();
+        self.given_up.clear();
         self.heard = now;
         self.next_ping = now + PING_US;
         self.state = State::Attaching;
@@ -632,13 +639,17 @@ impl Client {
                 if self.refs.len() <= index {
                     self.refs.resize(index + 1, None);
                 }
+                let (known, used) = self.refs[index].unwrap_or((def.origin, self.now));
                 assert!(
-                    self.refs[index].is_none_or(|known| known == def.origin),
-                    "{}: a reference keeps its meaning: {:?} {def:?}",
+                    known == def.origin || self.now.since_us(used) > REFERENCE_US,
+                    "{}: a reference keeps its meaning while it is used: {known:?} {def:?}",
                     self.name,
-                    self.refs[index]
                 );
-                self.refs[index] = Some(def.origin);
+                if known != def.origin {
+                    self.given_up.insert(known);
+                }
+                self.given_up.remove(&def.origin);
+                self.refs[index] = Some((def.origin, used));
             }
             Pong::KIND => {}
             Bye::KIND => self.on_bye(&parse(payload)),
@@ -785,13 +796,13 @@ impl Client {
         let reference = |origin: &Origin| {
             self.refs
                 .iter()
-                .position(|known| *known == Some(*origin))
+                .position(|known| known.is_some_and(|(known, _)| known == *origin))
                 .map(|at| OriginRef(at as u32))
         };
         let after: Vec<(OriginRef, u64)> = own
             .after
             .iter()
-            .filter(|(_, number)| *number > 0)
+            .filter(|(origin, number)| *number > 0 && !self.given_up.contains(origin))
             .map(|(origin, number)| {
                 let known = reference(origin);
                 (known.unwrap_or_else(|| panic!("{}: {origin:?} is unknown", self.name)), *number)
@@ -829,6 +840,7 @@ impl Client {
 
     fn on_entry(&mut self, entry: &Entry<'_>) {
         let origin = self.origin(entry.origin);
+        self.refs[entry.origin.0 as usize] = Some((origin, self.now));
         let scope = scope_key(&entry.scope);
         let replay = entry.flags & flags::REPLAY != 0;
         assert!(
@@ -910,7 +922,7 @@ impl Client {
 
     fn origin(&self, reference: OriginRef) -> Origin {
         let known = self.refs.get(reference.0 as usize).copied().flatten();
-        known.unwrap_or_else(|| panic!("{}: {reference:?} was not defined", self.name))
+        known.unwrap_or_else(|| panic!("{}: {reference:?} was not defined", self.name)).0
     }
 
     /// What the server had at the attach and is seen since is as good as acknowledged.

@@ -272,6 +272,8 @@ fn limits(
     let mut limits = Limits { grace_us: GRACE_US[usize::from(!short)], ..Limits::default() };
     if trims {
         limits.archive_bytes_max = 1 << 20;
+        // So few places that starts have to give up theirs.
+        limits.origins_max = if draw.chance("few places", &[], 60) { 48 } else { 256 };
     }
     if draw.chance("small log", &[], if long { 60 } else { 10 }) {
         limits.log_bytes_max = 1 << 20;

@@ -861,7 +861,11 @@ impl World {
 
     /// Whether servers keep less than is said.
     pub(crate) fn trims(&self) -> bool {
-        self.nodes.iter().any(|node| node.setup.limits.archive_bytes_max < WHOLE_BYTES)
+        let few = Limits::default().origins_max;
+        self.nodes.iter().any(|node| {
+            let limits = &node.setup.limits;
+            limits.archive_bytes_max < WHOLE_BYTES || limits.origins_max < few
+        })
     }
 
     /// Whether all running servers hold the same.

@@ -10,6 +10,11 @@ const CLIENTS: usize = 5;
 fn world(seed: u64, servers: usize) -> World {
     let mut world = World::new(seed, Options { servers, ..Options::default() });
     world.wait(5_000, "all servers link", World::is_meshed);
+    // One that has only just linked sends who comes to the next.
+    world.wait(1_000, "all servers serve", |world| {
+        let state = |node| world.server(node).machine().map(|machine| machine.state());
+        (0..servers).all(|node| state(node) == Some(ServerState::Active))
+    });
     for real in 0..CLIENTS {
         world.join_real(&format!("real{real}"), real % servers);
     }

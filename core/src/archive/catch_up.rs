@@ -131,6 +131,16 @@ impl CatchUp {
         self.heads.retain(|Reverse(head)| head.list.0 != scope);
     }
 
+    /// An origin was given up: everything of it counts as given.
+    pub fn drop_origin(&mut self, origin: OriginRef) {
+        for vector in [&mut self.seen, &mut self.until] {
+            if let Some(number) = vector.get_mut(origin.0 as usize) {
+                *number = 0;
+            }
+        }
+        self.heads.retain(|Reverse(head)| head.list.1 != origin);
+    }
+
     /// Looks up all lists and gives places to those with the least next rows.
     fn begin(&mut self, archive: &Archive) {
         self.begun = true;
@@ -162,7 +172,7 @@ impl CatchUp {
     fn pass(&mut self, archive: &Archive, horizon: Key) {
         self.seen.resize(self.until.len().max(self.seen.len()), 0);
         for (seen, reference) in self.seen.iter_mut().zip((0..).map(OriginRef)) {
-            if !archive.has_origin(reference) {
+            if !archive.has_reference(reference) {
                 break;
             }
             let origin = archive.origins.value(reference);

@@ -11,7 +11,9 @@ use crate::ids::{Clock, ScopeRef};
 impl Archive {
     /// Panics unless all lists agree with each other. Looks at every entry.
     pub fn check(&self) {
-        self.origins.check();
+        let pasts = self.pasts().map(|(_, sums)| sums.vector);
+        self.origins.check(pasts.fold(0, u64::wrapping_add));
+        self.check_mentions();
         self.check_origins();
         let (mut rows, mut trimmed) = (0, 0);
         for (reference, scope) in self.scopes.iter() {
@@ -41,8 +43,24 @@ impl Archive {
         assert_eq!(self.pool.used(), self.runs(), "every run is in one list");
     }
 
+    fn check_mentions(&self) {
+        let mut mentions = alloc::collections::BTreeMap::<_, u64>::new();
+        for id in self.store.ids().map(EntryId) {
+            for origin in forms::after_of(self.store.bytes(id)) {
+                *mentions.entry(origin).or_default() += 1;
+            }
+        }
+        for (reference, state) in self.origins.iter() {
+            let counted = mentions.remove(&reference).unwrap_or(0);
+            assert_eq!(counted, state.mentions, "what entries name is counted");
+        }
+        assert!(mentions.is_empty(), "what entries name has a place");
+    }
+
     fn check_origins(&self) {
         for (reference, state) in self.origins.iter() {
+            let past = self.is_past(&state.value);
+            assert!(!past || state.shown() == 0, "what belongs to the past counts there alone");
             let mut clock = Clock(0);
             for number in state.entries.front()..=state.shown() {
                 let id = self.id(reference, number).expect("no gap in an origin");
@@ -65,7 +83,7 @@ impl Archive {
             assert_eq!(self.scope_of(id), reference);
             assert_eq!(self.index(id), index);
         }
-        let (mut rows, mut trimmed) = (0, 0);
+        let (mut rows, mut trimmed) = (scope.past_rows(), scope.past_rows());
         for list in &scope.by_origin {
             list.rows.check(&self.pool, number_of);
             let here = list.rows.iter_from(&self.pool, 0).map(|id| self.store.widen(id));

@@ -4,6 +4,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::authors::GAP_MAX;
+use super::past::Past;
+use super::past::PastOrder;
 use super::pool::Id;
 use super::store::Standing;
 use super::{Archive, EntryId, forms, is_row};
@@ -14,6 +16,8 @@ use crate::ids::{AuthorId, Clock, OriginRef, ScopeRef, Tag};
 pub struct Floor {
     /// Of each origin, once.
     pub origins: Vec<FloorOrigin>,
+    /// Of each server of which starts stand together, once.
+    pub pasts: Vec<Past>,
     /// Which messages are counted.
     pub authors: Vec<FloorAuthor>,
     /// Whether there were authors that are not known any more.
@@ -49,6 +53,16 @@ pub struct FloorAuthor {
     pub clock: Clock,
 }
 
+/// What became of an archive that adopted a floor.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Adopted {
+    /// The scopes that are counted otherwise.
+    pub raised: Vec<Raised>,
+    /// Rows of origins that belong to a past now, and which that past does not count: nobody else
+    /// has them. Entries in portable form, in the order in which they had arrived.
+    pub orphans: Vec<Vec<u8>>,
+}
+
 /// A scope whose rows are counted otherwise since a floor was adopted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Raised {
@@ -76,6 +90,11 @@ impl Floor {
             let counted = rows.is_some_and(|rows| rows <= floor.number);
             (1..=NUMBER_MAX).contains(&floor.number) && counted && known.insert(floor.origin)
         });
+        let mut servers = BTreeSet::new();
+        let pasts = self.pasts.iter().all(|past| {
+            let rows = past.rows.iter().try_fold(0_u64, |sum, (_, rows)| sum.checked_add(*rows));
+            rows.is_some_and(|rows| rows <= NUMBER_MAX) && servers.insert(past.through.server)
+        });
         let mut scattered = 0;
         let authors = self.authors.iter().all(|floor| {
             let length = floor.through.saturating_sub(floor.from) + 1;
@@ -84,7 +103,7 @@ impl Floor {
             }
             (1..=floor.through).contains(&floor.from) && floor.through <= NUMBER_MAX
         });
-        origins && authors && scattered <= SCATTERED_MAX.max(GAP_MAX)
+        origins && pasts && authors && scattered <= SCATTERED_MAX.max(GAP_MAX)
     }
 }
 
@@ -107,29 +126,50 @@ impl Archive {
             for list in state.by_origin.iter().filter(|list| list.rows.trimmed() > 0) {
                 let more = u64::from(planted!(FloorOffByOne));
                 let rows = (list.rows.trimmed() + more).min(list.rows.end());
-                origins[list.origin.0 as usize].rows.push((scope, rows));
+                let at = origins.binary_search_by_key(&list.origin, |floor| floor.origin);
+                origins[at.expect("whose rows are counted is known")].rows.push((scope, rows));
             }
         }
         origins.retain(|floor| floor.number > 0);
         let authors = self
             .authors
             .floors(&self.pool, |id, author, number| self.live_row(id, author, number).is_some());
-        Floor { origins, authors, forgot: self.authors.forgot() }
+        let pasts = self.floor_pasts();
+        Floor { origins, pasts, authors, forgot: self.authors.forgot() }
     }
 
     /// Counts from now on as if everything up to `floor` had been shown here and trimmed, given
-    /// that something of it was not shown: otherwise the own floor stays. Returns the scopes that
-    /// are counted otherwise.
+    /// that something of it was not shown: otherwise the own floor stays.
     ///
     /// The floor must be [believable](Floor::is_believable), its origins and scopes be defined.
-    pub fn adopt_floor(&mut self, floor: &Floor) -> Vec<Raised> {
-        if floor.origins.iter().all(|floor| floor.number <= self.shown(floor.origin)) {
-            return Vec::new();
+    pub fn adopt_floor(&mut self, floor: &Floor) -> Adopted {
+        let lacks_past = |past: &Past| {
+            self.lacks_past(past)
+                && self.compare_past(past.through, past.sums) == PastOrder::Greater
+        };
+        let lacks = |floor: &FloorOrigin| {
+            floor.number > self.shown(floor.origin) && !self.is_past(&self.origin(floor.origin))
+        };
+        if !floor.origins.iter().any(lacks) && !floor.pasts.iter().any(lacks_past) {
+            return Adopted::default();
         }
         let before: Vec<u64> = self.scopes.iter().map(|(_, state)| state.rows.end()).collect();
         let mut lost = BTreeSet::new();
+        let mut rows = Vec::new();
+        for past in &floor.pasts {
+            if self.lacks_past(past) {
+                let origins = self.origins_through(past.through);
+                for origin in &origins {
+                    self.collect_rows(*origin, &mut rows);
+                    self.drop_below(&self.whole(*origin), &mut lost);
+                }
+                self.adopt_past(past, &origins);
+            }
+        }
         for origin in &floor.origins {
-            if origin.number >= self.first_number(origin.origin) {
+            if origin.number >= self.first_number(origin.origin)
+                && !self.is_past(&self.origin(origin.origin))
+            {
                 self.drop_below(origin, &mut lost);
                 self.count_below(origin);
                 self.origins.adopt(&mut self.pool, origin);
@@ -142,12 +182,44 @@ impl Archive {
             self.authors.end_lost(&mut self.pool, author);
         }
         self.authors.adopted(&mut self.pool, floor.forgot);
+        let orphans = self.orphans(rows);
         self.trim();
         let scopes = self.scopes.iter().zip(before);
-        scopes
+        let raised = scopes
             .map(|((scope, state), before)| Raised { scope, before, after: state.rows.end() })
             .filter(|raised| raised.before != raised.after)
-            .collect()
+            .collect();
+        Adopted { raised, orphans }
+    }
+
+    /// The rows of an origin that are in memory.
+    fn collect_rows(&self, origin: OriginRef, rows: &mut Vec<EntryId>) {
+        let numbers = self.first_number(origin)..=self.shown(origin);
+        let ids = numbers.filter_map(|number| self.id(origin, number));
+        rows.extend(ids.filter(|id| !self.is_copy(*id)));
+    }
+
+    /// All of an origin, as a floor.
+    fn whole(&self, origin: OriginRef) -> FloorOrigin {
+        let (number, rolling) = (self.shown(origin), self.rolling(origin));
+        FloorOrigin { origin, number, rolling, clock: self.origin_clock(origin), rows: Vec::new() }
+    }
+
+    /// Of rows that are none any more, the messages that do not count as shown. Of an author who may
+    /// have been forgotten none is known not to.
+    fn orphans(&self, mut rows: Vec<EntryId>) -> Vec<Vec<u8>> {
+        rows.sort_unstable();
+        let mut orphans = Vec::new();
+        for id in rows {
+            let (author, number) = forms::author_of(self.store.bytes(id));
+            let forgotten = self.authors.forgot() && self.author_number(&author) == 0;
+            if !forgotten && !self.has_row(&author, number) {
+                let mut portable = Vec::new();
+                self.put_portable(id, &mut portable);
+                orphans.push(portable);
+            }
+        }
+        orphans
     }
 
     /// Takes what is in memory of an origin up to its floor out of every list. Whether its rows are

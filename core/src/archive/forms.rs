@@ -94,6 +94,21 @@ pub(super) fn author_of(stored: &[u8]) -> (AuthorId, u64) {
     read().expect(STORED)
 }
 
+/// Which origins a stored entry names as what it comes after; none when there are no bytes.
+pub(super) fn after_of(stored: &[u8]) -> impl Iterator<Item = OriginRef> + '_ {
+    let from = &mut Reader::new(stored);
+    let mut read = || {
+        skip_to_author(from)?;
+        from.bytes(AUTHOR_BYTES)?;
+        u64::take(from)?;
+        <&[u8]>::take(from)?;
+        Scope::take(from)?;
+        Seq::<'_, (OriginRef, u64)>::take(from)
+    };
+    let after = if stored.is_empty() { Seq::default() } else { read().expect(STORED) };
+    after.into_iter().map(|(origin, _)| origin)
+}
+
 /// The stored form's last field.
 pub(super) fn tag_of(stored: &[u8]) -> Tag {
     let mut tag = Tag::default();

@@ -102,6 +102,7 @@ impl Archive {
         let id = self.store.push(record, bytes_max, |out| form.put_stored(entry, out));
         let (low, clock) = (id.0 as Id, entry.clock);
         self.origins.push(&mut self.pool, entry.origin, low, clock, &form.bytes);
+        entry.after.iter().for_each(|(origin, _)| self.origins.mention(*origin, true));
         id
     }
 

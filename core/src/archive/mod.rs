@@ -3,6 +3,7 @@
 //! ```text
 //! insert ──▶ Store    records and encoded bytes, in the order of arrival; trimmed at the front
 //!            Origins  number → entry, rolling hashes, the hash over the vector
+//!            Pasts    by server: what is left of starts that ended and were trimmed
 //!            Authors  author's number → row: tells copies from rows
 //!            Scopes   rows in canonical order, and by origin: index, pages, MA and MT
 //! ```
@@ -20,10 +21,15 @@
 //! **Floors.** Whoever lacks what was trimmed here adopts the floor: per origin the number, the
 //! rolling hash and the rows of each scope up to there, and which messages these were. It then
 //! counts as if it had shown all of it and trimmed it.
+//!
+//! **Pasts.** An origin that ended and of which everything was trimmed gives up its place: counts
+//! and hashes are added to the past of its server ([`Past`]). An origin without entries leaves
+//! nothing. So places are taken by origins that go on, and by those that are paid for by entries.
 
 use alloc::vec::Vec;
 
 use crate::framing::HEADER_BYTES;
+use crate::hash;
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, ScopeRef, SessionId, Tag};
 use crate::wire::entry::{Entry, Scope, flags};
 use crate::wire::{Message, put_varint};
@@ -35,6 +41,7 @@ mod floor;
 mod forms;
 mod insert;
 mod origins;
+mod past;
 mod pool;
 mod row_list;
 mod scopes;
@@ -46,12 +53,15 @@ mod trim;
 
 pub use catch_up::CatchUp;
 pub(crate) use catch_up::HEADS_MAX;
-pub use floor::{Floor, FloorAuthor, FloorOrigin, Raised};
+pub use floor::{Adopted, Floor, FloorAuthor, FloorOrigin, Raised};
 pub use insert::{Inserted, NewEntry};
+pub use origins::Sums;
+pub use past::{Past, PastOrder};
 
 use authors::Authors;
 use forms::PortableForm;
 use origins::Origins;
+use past::Pasts;
 use pool::{Id, Pool};
 use scopes::{Name, Scopes};
 use store::{Record, Standing, Store};
@@ -62,13 +72,15 @@ pub struct EntryId(pub u64);
 
 /// Every entry that was shown. See the [module](self).
 ///
-/// References to origins and scopes are this archive's own and never change their meaning.
+/// References to origins and scopes are this archive's own. Those to scopes never change their
+/// meaning, those to origins only when they were [given up](Self::fold) and [used again](Self::reuse).
 /// Methods that take an [`EntryId`] panic when it was trimmed ([`contains`](Self::contains)).
 #[derive(Debug)]
 pub struct Archive {
     store: Store,
     pool: Pool,
     origins: Origins,
+    pasts: Pasts,
     scopes: Scopes,
     authors: Authors,
     /// Rows of all scopes, trimmed ones included.
@@ -90,6 +102,7 @@ impl Archive {
             store: Store::new(bytes_max),
             pool: Pool::default(),
             origins: Origins::new(origins_max),
+            pasts: Pasts::default(),
             scopes: Scopes::default(),
             authors: Authors::new(authors_max),
             rows: 0,
@@ -112,16 +125,22 @@ impl Archive {
         self.origins.find(origin)
     }
 
-    /// How many origins there are: their references are the numbers below.
+    /// References are numbers below this.
     #[must_use]
-    pub fn origin_count(&self) -> u32 {
+    pub fn references_end(&self) -> u32 {
         self.origins.count()
     }
 
-    /// Whether a reference stands for an origin.
+    /// Whether a reference stands, or stood, for an origin.
     #[must_use]
-    pub fn has_origin(&self, origin: OriginRef) -> bool {
+    pub fn has_reference(&self, origin: OriginRef) -> bool {
         self.origins.has(origin)
+    }
+
+    /// Whether a reference was given up and stands for nothing.
+    #[must_use]
+    pub fn is_vacant(&self, origin: OriginRef) -> bool {
+        self.origins.value(origin) == Origin::default()
     }
 
     /// What a reference stands for.
@@ -130,7 +149,7 @@ impl Archive {
         self.origins.value(origin)
     }
 
-    /// All origins, by reference.
+    /// All origins that have a place, by reference.
     pub fn origins(&self) -> impl Iterator<Item = (OriginRef, Origin)> {
         self.origins.iter().map(|(reference, state)| (reference, state.value))
     }
@@ -169,7 +188,10 @@ impl Archive {
     /// The digest over all entries, then `extra`. Equal archives, equal digests, on every server.
     #[must_use]
     pub fn digest(&self, extra: &[&[u8]]) -> Tag {
-        self.origins.digest(extra)
+        let pasts = self.pasts.0.values().map(|(_, sums, _)| *sums);
+        let sums = pasts.fold(self.origins.sums(), |sum, sums| sum + sums);
+        let sum = sums.digest.to_be_bytes();
+        hash::digest(core::iter::once(&sum[..]).chain(extra.iter().copied()))
     }
 
     /// The reference of a scope, which is defined when it is new. What the other was called is no
@@ -399,8 +421,10 @@ impl Archive {
     /// count as seen.
     #[must_use]
     pub fn rows_through(&self, scope: ScopeRef, seen: &dyn Fn(OriginRef) -> u64) -> u64 {
-        let by_origin = self.scopes.state(scope).by_origin.iter();
-        by_origin.map(|list| list.rank_after(&self.store, &self.pool, seen(list.origin))).sum()
+        let state = self.scopes.state(scope);
+        let ranks = state.by_origin.iter();
+        let ranks = ranks.map(|list| list.rank_after(&self.store, &self.pool, seen(list.origin)));
+        state.past_rows() + ranks.sum::<u64>()
     }
 
     /// Rows from the newest arrival back to the oldest: all of them, or those that arrived before

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Add;
 
 use super::floor::FloorOrigin;
 use super::pool::{Id, Pool};
@@ -9,7 +10,6 @@ use super::sequence::Sequence;
 use crate::hash;
 use crate::ids::{Clock, Origin, OriginRef, Tag};
 use crate::prng::mix;
-use crate::wire::Field;
 
 /// What is known of an origin.
 #[derive(Debug)]
@@ -22,11 +22,56 @@ pub(super) struct OriginState {
     pub(super) entries: Sequence,
     /// Clock and rolling hash of the last entry that was trimmed.
     pub(super) floor: (Clock, Tag),
+    /// How often entries in memory name it as what they come after.
+    pub(super) mentions: u64,
     /// Its part in the hash over the vector.
     seed: u64,
 }
 
+/// What entries add to the hash over the vector, and to the digest. Such sums do not depend on the
+/// order of origins, nor on which of them stand together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Sums {
+    /// Over the vector.
+    pub vector: u64,
+    /// Over all entries.
+    pub digest: u128,
+}
+
+impl Add for Sums {
+    type Output = Sums;
+
+    fn add(self, other: Sums) -> Sums {
+        Sums {
+            vector: self.vector.wrapping_add(other.vector),
+            digest: self.digest.wrapping_add(other.digest),
+        }
+    }
+}
+
 impl OriginState {
+    fn new(value: Origin) -> Self {
+        let seed = mix(value.server.0 ^ mix(u64::from(value.incarnation) ^ mix(value.nonce)));
+        OriginState {
+            value,
+            clock: Clock(0),
+            rolling: Tag::default(),
+            entries: Sequence::new(1),
+            floor: (Clock(0), Tag::default()),
+            mentions: 0,
+            seed,
+        }
+    }
+
+    /// What it adds.
+    pub(super) fn sums(&self) -> Sums {
+        if self.shown() == 0 {
+            return Sums::default();
+        }
+        let digest = hash::origin_part(&self.value, self.shown(), &self.rolling);
+        Sums { vector: vector_part(self), digest }
+    }
+
     /// The highest number.
     pub(super) fn shown(&self) -> u64 {
         self.entries.end() - 1
@@ -38,33 +83,67 @@ pub(super) struct Origins {
     states: Vec<OriginState>,
     by_value: BTreeMap<Origin, OriginRef>,
     vector_hash: u64,
+    /// References that were given up and may be used again.
+    free: Vec<OriginRef>,
     count_max: u32,
 }
 
 impl Origins {
     pub(super) fn new(count_max: u32) -> Self {
-        Origins { states: Vec::new(), by_value: BTreeMap::new(), vector_hash: 0, count_max }
+        Origins {
+            states: Vec::new(),
+            by_value: BTreeMap::new(),
+            vector_hash: 0,
+            free: Vec::new(),
+            count_max,
+        }
     }
 
     pub(super) fn define(&mut self, value: Origin) -> Option<(OriginRef, bool)> {
         if let Some(&known) = self.by_value.get(&value) {
             return Some((known, false));
         }
-        let reference = OriginRef(self.states.len() as u32);
-        if reference.0 >= self.count_max {
+        if value == Origin::default() {
+            // It stands for none.
             return None;
         }
-        let seed = mix(value.server.0 ^ mix(u64::from(value.incarnation) ^ mix(value.nonce)));
-        self.states.push(OriginState {
-            value,
-            clock: Clock(0),
-            rolling: Tag::default(),
-            entries: Sequence::new(1),
-            floor: (Clock(0), Tag::default()),
-            seed,
-        });
+        let reference = match self.free.pop() {
+            Some(free) => free,
+            None if self.states.len() as u32 >= self.count_max => return None,
+            None => {
+                self.states.push(OriginState::new(value));
+                OriginRef(self.states.len() as u32 - 1)
+            }
+        };
+        self.states[reference.0 as usize] = OriginState::new(value);
         self.by_value.insert(value, reference);
         Some((reference, true))
+    }
+
+    /// Its reference stands for nothing any more.
+    pub(super) fn vacate(&mut self, reference: OriginRef) {
+        let state = &mut self.states[reference.0 as usize];
+        self.by_value.remove(&state.value);
+        *state = OriginState::new(Origin::default());
+    }
+
+    pub(super) fn reuse(&mut self, reference: OriginRef) {
+        assert_eq!(self.value(reference), Origin::default(), "it was given up");
+        self.free.push(reference);
+    }
+
+    pub(super) fn places_left(&self) -> u32 {
+        self.count_max - self.states.len() as u32 + self.free.len() as u32
+    }
+
+    /// Those between two, both included, in their order.
+    pub(super) fn range(
+        &self,
+        first: Origin,
+        last: Origin,
+    ) -> impl Iterator<Item = (OriginRef, &OriginState)> {
+        let known = self.by_value.range(first..=last);
+        known.map(|(_, reference)| (*reference, self.state(*reference)))
     }
 
     pub(super) fn find(&self, value: &Origin) -> Option<OriginRef> {
@@ -88,7 +167,27 @@ impl Origins {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (OriginRef, &OriginState)> {
-        (0..).map(OriginRef).zip(&self.states)
+        let all = (0..).map(OriginRef).zip(&self.states);
+        all.filter(|(_, state)| state.value != Origin::default())
+    }
+
+    /// Entries name it, or do so no longer.
+    pub(super) fn mention(&mut self, reference: OriginRef, more: bool) {
+        let mentions = &mut self.states[reference.0 as usize].mentions;
+        *mentions = if more { *mentions + 1 } else { *mentions - 1 };
+    }
+
+    /// Nothing of it counts any more: it belongs to its server's past.
+    pub(super) fn forget_shown(&mut self, pool: &mut Pool, reference: OriginRef) {
+        let state = &mut self.states[reference.0 as usize];
+        self.vector_hash = self.vector_hash.wrapping_sub(vector_part(state));
+        state.entries.clear(pool);
+        *state = OriginState { mentions: state.mentions, ..OriginState::new(state.value) };
+    }
+
+    /// The pasts count otherwise.
+    pub(super) fn change_past(&mut self, change: u64) {
+        self.vector_hash = self.vector_hash.wrapping_add(change);
     }
 
     /// Notes the next entry of an origin.
@@ -139,17 +238,9 @@ impl Origins {
         self.vector_hash
     }
 
-    pub(super) fn digest(&self, extra: &[&[u8]]) -> Tag {
-        let mut parts = Vec::with_capacity(self.states.len() * PART_BYTES);
-        for &reference in self.by_value.values() {
-            let state = self.state(reference);
-            if state.shown() > 0 {
-                state.value.put(&mut parts);
-                parts.extend_from_slice(&state.shown().to_be_bytes());
-                state.rolling.put(&mut parts);
-            }
-        }
-        hash::digest(parts.chunks(PART_BYTES).chain(extra.iter().copied()))
+    /// What all of them add.
+    pub(super) fn sums(&self) -> Sums {
+        self.states.iter().map(OriginState::sums).fold(Sums::default(), Sums::add)
     }
 
     pub(super) fn reserve(&mut self, entries: usize) {
@@ -161,14 +252,14 @@ impl Origins {
     }
 
     /// Panics unless the hash over the vector is what its parts sum up to.
-    pub(super) fn check(&self) {
-        let sum = self.states.iter().map(vector_part).fold(0, u64::wrapping_add);
+    pub(super) fn check(&self, pasts: u64) {
+        let sum = self.states.iter().map(vector_part).fold(pasts, u64::wrapping_add);
         assert_eq!(sum, self.vector_hash, "the hash over the vector");
+        let there = self.iter().count();
+        assert_eq!(there, self.by_value.len(), "every origin has one place");
+        assert!(there + self.free.len() <= self.states.len());
     }
 }
-
-/// Bytes of an origin's part in the digest: origin, number, rolling hash.
-const PART_BYTES: usize = 20 + 8 + 16;
 
 /// A sum of such parts does not depend on the order of origins. An origin of which nothing is
 /// shown has none.

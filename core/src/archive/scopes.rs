@@ -8,7 +8,7 @@ use super::EntryId;
 use super::pool::Pool;
 use super::row_list::RowList;
 use super::store::Store;
-use crate::ids::{OriginRef, ScopeRef, SessionId};
+use crate::ids::{OriginRef, ScopeRef, ServerId, SessionId};
 use crate::wire::entry::Scope;
 
 /// What a scope is. How the other was called does not matter to a talk.
@@ -56,12 +56,19 @@ pub(super) struct ScopeState {
     pub(super) rows: RowList,
     /// By reference.
     pub(super) by_origin: Vec<OriginRows>,
+    /// Rows that belong to the past of a server, by it, without those that have none.
+    pub(super) past: Vec<(ServerId, u64)>,
 }
 
 impl ScopeState {
     pub(super) fn origin_rows(&self, origin: OriginRef) -> Option<&OriginRows> {
         let at = self.by_origin.binary_search_by_key(&origin, |rows| rows.origin).ok()?;
         Some(&self.by_origin[at])
+    }
+
+    /// Rows that belong to the past of any server.
+    pub(super) fn past_rows(&self) -> u64 {
+        self.past.iter().map(|(_, rows)| rows).sum()
     }
 }
 
@@ -95,7 +102,12 @@ impl Scopes {
             }
         };
         self.memory_bytes += SCOPE_BYTES;
-        self.states.push(ScopeState { name, rows: RowList::default(), by_origin: Vec::new() });
+        self.states.push(ScopeState {
+            name,
+            rows: RowList::default(),
+            by_origin: Vec::new(),
+            past: Vec::new(),
+        });
         reference
     }
 
@@ -139,6 +151,58 @@ impl Scopes {
         &mut by_origin[at]
     }
 
+    /// Counts an origin's rows, all of which were trimmed, as its server's past.
+    pub(super) fn fold(&mut self, origin: OriginRef, server: ServerId) {
+        for (rows, scope) in self.take_trimmed(origin) {
+            let before = self.state(scope).past.iter().find(|(other, _)| *other == server);
+            let before = before.map_or(0, |(_, rows)| *rows);
+            self.set_past(scope, server, before + rows);
+        }
+    }
+
+    /// Takes the lists of an origin out, of which all rows were trimmed, and returns how many it
+    /// had in which scopes.
+    pub(super) fn take_trimmed(&mut self, origin: OriginRef) -> Vec<(u64, ScopeRef)> {
+        let mut taken = Vec::new();
+        for (scope, state) in (0..).map(ScopeRef).zip(&mut self.states) {
+            let by_origin = &mut state.by_origin;
+            let Ok(at) = by_origin.binary_search_by_key(&origin, |rows| rows.origin) else {
+                continue;
+            };
+            let list = by_origin.remove(at);
+            assert!(list.rows.runs() == 0 && list.demoted.is_empty(), "all were trimmed");
+            self.memory_bytes -= size_of::<OriginRows>() as u64;
+            if list.rows.trimmed() > 0 {
+                taken.push((list.rows.trimmed(), scope));
+            }
+        }
+        taken
+    }
+
+    /// Takes out what belongs to the past of a server, and returns it.
+    pub(super) fn take_past(&mut self, server: ServerId) -> Vec<(u64, ScopeRef)> {
+        let mut taken = Vec::new();
+        for (scope, state) in (0..).map(ScopeRef).zip(&mut self.states) {
+            if let Some(at) = state.past.iter().position(|(other, _)| *other == server) {
+                taken.push((state.past.remove(at).1, scope));
+                self.memory_bytes -= PAST_BYTES;
+            }
+        }
+        taken
+    }
+
+    /// So many rows of a scope belong to the past of a server.
+    pub(super) fn set_past(&mut self, scope: ScopeRef, server: ServerId, rows: u64) {
+        let past = &mut self.states[scope.0 as usize].past;
+        match past.iter_mut().find(|(other, _)| *other == server) {
+            Some((_, before)) => *before = rows,
+            None => {
+                past.push((server, rows));
+                self.memory_bytes += PAST_BYTES;
+            }
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (ScopeRef, &ScopeState)> {
         (0..).map(ScopeRef).zip(&self.states)
     }
@@ -154,6 +218,9 @@ impl Scopes {
         self.memory_bytes
     }
 }
+
+/// What a server's past takes in a scope.
+const PAST_BYTES: u64 = 2 * size_of::<(ServerId, u64)>() as u64;
 
 /// What a scope takes, with its place in the tables.
 const SCOPE_BYTES: u64 = (size_of::<ScopeState>() + 96) as u64;

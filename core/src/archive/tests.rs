@@ -14,6 +14,7 @@ use crate::wire::entry::Portable;
 use crate::wire::{Field, Reader};
 
 mod floors;
+mod pasts;
 
 /// An entry as the cluster knows it: origins and scopes by value.
 #[derive(Clone, Debug)]

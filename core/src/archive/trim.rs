@@ -46,10 +46,25 @@ impl Archive {
         self.store.ids().start > before
     }
 
+    /// Trims everything that arrived no later than an entry, however little memory that gives
+    /// back: so that origins become [spent](Self::is_spent).
+    pub fn trim_through(&mut self, last: EntryId) {
+        while self.store.ids().start <= last.0 && !self.store.ids().is_empty() {
+            self.trim_entry(EntryId(self.store.ids().start));
+            self.store.pop_front();
+        }
+        while self.store.oldest_chunk().is_some_and(|ids| ids.is_empty()) {
+            self.store.drop_oldest_chunk();
+        }
+    }
+
     /// Takes the oldest entry out of every list.
     fn trim_entry(&mut self, id: EntryId) {
         let record = *self.store.record(id);
         let Archive { store, pool, origins, scopes, authors, trimmed, .. } = self;
+        for named in forms::after_of(store.bytes_of(&record)) {
+            origins.mention(named, false);
+        }
         if record.standing != Standing::Void {
             trimmed.clear();
             forms::put_portable(store.bytes_of(&record), origins, trimmed);

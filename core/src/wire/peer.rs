@@ -43,6 +43,16 @@ wire! {
         version: u64,
     }
 
+    /// What is left of the starts of a server up to one of them, all of which ended.
+    Past {
+        /// The last of them: whatever is not later belongs to them.
+        through: Origin,
+        /// What they add to the hash over the vector.
+        vector: Fixed64,
+        /// What they add to the sum in the digest.
+        digest: Tag,
+    }
+
     /// Messages of one author.
     MessageRange {
         /// Whose.
@@ -220,5 +230,22 @@ wire! {
         forgot: bool,
         /// The messages.
         counted: Seq<'a, MessageRange>,
+    }
+
+    /// The sender has these no more as single origins. At linking all that there are, before the
+    /// vector; then each that changed.
+    [0x5e] Pasts<'a> {
+        /// Of each server one.
+        pasts: Seq<'a, Past>,
+    }
+
+    /// What is left of the entries of a past. Scopes of one may come in several parts.
+    [0x5f] FloorPast<'a> {
+        /// Of which.
+        past: Past,
+        /// At least the clock of each of the entries.
+        clock: Clock,
+        /// Rows by scope; a talk's other is empty.
+        rows: Seq<'a, (Scope<'a>, u64)>,
     }
 }

@@ -66,7 +66,7 @@ reasons! {
     /// The session attached anew, here or elsewhere.
     Superseded = 13, "superseded", "the session is now attached elsewhere";
     /// All servers are full.
-    Full = 14, "full", "all servers are full: try again later";
+    Full = 14, "full", "all servers are full: a client tries again every few seconds";
     /// The server is still catching up.
     Joining = 15, "joining", "this server is still catching up: try the next";
     /// The server is about to stop.

@@ -237,10 +237,12 @@ pub enum Event {
     Search {
         /// The caller's own.
         reference: u64,
-        /// How many were found in all.
-        total: u64,
-        /// The newest of them.
+        /// What was found: the newest, at most [`Limits::search_results_max`].
+        ///
+        /// [`Limits::search_results_max`]: cordee_core::Limits::search_results_max
         messages: Vec<Message>,
+        /// Whether there is more.
+        more: bool,
     },
     /// How the connection stands.
     Status {

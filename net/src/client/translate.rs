@@ -88,7 +88,9 @@ impl Translator {
             }
             core::Event::Search { reference, total, entries } => {
                 bytes += 2 * entries.len();
-                Event::Search { reference, total, messages: self.messages(list(entries), me) }
+                let messages = self.messages(list(entries), me);
+                let more = total > messages.len() as u64;
+                Event::Search { reference, messages, more }
             }
             core::Event::Status { reference, server, members, ma, mt, held } => Event::Status {
                 reference,

@@ -173,7 +173,7 @@ fn start<N: Node>(
     let cannot_listen = |source| ServerError::Listen { address: config.listen, source };
     let listener = listen(config.listen).map_err(cannot_listen)?;
     let local_addr = local_addr(&listener).map_err(cannot_listen)?;
-    cut_connections(&mut config.limits, &config.log);
+    cut_connections(&mut config.limits, &config.log)?;
     let inbox = Arc::new(Inbox::new(config.limits.read_bytes_max));
     let (clock, entropy) = (Clock::start(), draw()?);
     let incarnation = config.storage.start(PersistAnswer::new(Arc::clone(&inbox)));
@@ -332,11 +332,15 @@ fn machine_config(
     })
 }
 
-/// Takes no more connections than there are descriptors for.
-fn cut_connections(limits: &mut Limits, log: &Log) {
+/// Takes no more connections than there are descriptors for; refuses to serve a handful.
+fn cut_connections(limits: &mut Limits, log: &Log) -> Result<(), ServerError> {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = descriptors.saturating_sub(DESCRIPTORS_SPARE);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
+    if most < CONNECTIONS_MIN.min(limits.connections_max) {
+        let source = std::io::Error::other(format!("this process may have {descriptors}"));
+        return Err(ServerError::Resource { what: "enough descriptors", source });
+    }
     if limits.connections_max > most {
         log.warn(&format!(
             "at most {most} connections instead of {}: raise ulimit -n",
@@ -345,6 +349,7 @@ fn cut_connections(limits: &mut Limits, log: &Log) {
         limits.connections_max = most;
         limits.connections_reserved = limits.connections_reserved.min(most / 4);
     }
+    Ok(())
 }
 
 /// Bytes that nobody can guess.
@@ -364,5 +369,7 @@ fn draw<const N: usize>() -> Result<[u8; N], ServerError> {
     Ok(bytes)
 }
 
+/// A server for fewer connections serves nobody well: its peers and their standbys need some, too.
+const CONNECTIONS_MIN: u32 = 64;
 /// Descriptors for the listener, files, dials and connections that are being closed.
 const DESCRIPTORS_SPARE: u64 = 128;

@@ -14,7 +14,7 @@ pub struct Policy {
     pub delay_max: Duration,
     /// A child that lived this long is healthy: its next restart is at once again.
     pub healthy: Duration,
-    /// So many deaths in a row before the child was ready, and it is given up.
+    /// A child that dies so often in a row, and was never ready, is given up.
     pub early_deaths_max: u32,
 }
 
@@ -35,8 +35,11 @@ pub(super) struct Restarts {
     backoff: Backoff,
     prng: Prng,
     healthy: Duration,
+    /// Deaths in a row of a child that was never ready. One that was can be again: what stands in its
+    /// way, another program at its port or a machine short of memory, may go.
     early_deaths: u32,
     early_deaths_max: u32,
+    was_ready: bool,
     /// Whether the next restart is at once.
     at_once: bool,
 }
@@ -50,13 +53,15 @@ impl Restarts {
             healthy: policy.healthy,
             early_deaths: 0,
             early_deaths_max: policy.early_deaths_max,
+            was_ready: false,
             at_once: true,
         }
     }
 
     /// How long to wait before the next start; `None` when there is to be none.
     pub(super) fn after_death(&mut self, ran: Duration, ready: bool) -> Option<Duration> {
-        self.early_deaths = if ready { 0 } else { self.early_deaths + 1 };
+        self.was_ready |= ready;
+        self.early_deaths = if self.was_ready { 0 } else { self.early_deaths + 1 };
         if self.early_deaths >= self.early_deaths_max {
             return None;
         }
@@ -93,17 +98,23 @@ mod tests {
     }
 
     #[test]
-    fn only_deaths_before_ready_and_in_a_row_lead_to_giving_up() {
+    fn only_a_child_that_was_never_ready_is_given_up() {
         let mut restarts = Restarts::new(&Policy::default(), 1);
-        for _ in 0..3 {
-            for _ in 0..9 {
-                assert!(restarts.after_death(Duration::ZERO, false).is_some());
-            }
-            assert!(restarts.after_death(Duration::ZERO, true).is_some());
-        }
         for _ in 0..9 {
             assert!(restarts.after_death(Duration::from_secs(60), false).is_some());
         }
         assert_eq!(restarts.after_death(Duration::from_secs(60), false), None);
+
+        let mut restarts = Restarts::new(&Policy::default(), 1);
+        for _ in 0..9 {
+            assert!(restarts.after_death(Duration::ZERO, false).is_some());
+        }
+        assert!(restarts.after_death(Duration::ZERO, true).is_some());
+        for _ in 0..100 {
+            assert!(
+                restarts.after_death(Duration::ZERO, false).is_some(),
+                "its port may be free again"
+            );
+        }
     }
 }

@@ -64,6 +64,45 @@ fn what_is_said_after_joining_goes_to_the_room() {
 }
 
 #[test]
+fn what_is_said_after_leaving_goes_to_the_common_room() {
+    let mut state = state();
+    join(&mut state, "#ops");
+    let leave = state.command(Request::Leave(None), None).expect("it makes sense");
+    assert_eq!(target(say(&mut state, None)), room("#all"), "though the answer is not here yet");
+    let Command::Leave { reference, .. } = leave else { panic!("{leave:?}") };
+    state.heard(&error(reference, Reason::NotMember));
+    assert_eq!(state.current, room("#ops"));
+    state.command(Request::Leave(Some("#other".to_owned())), None).expect("it makes sense");
+    assert_eq!(state.current, room("#ops"), "that was another one");
+}
+
+#[test]
+fn what_is_no_room_is_refused_before_anything_is_meant_for_it() {
+    let mut state = state();
+    let refused = state.command(Request::Join("#bad!".to_owned()), None).expect_err("no room");
+    assert!(matches!(refused, Refused::Senseless(Reason::RoomInvalid, _)));
+    assert_eq!(target(say(&mut state, None)), room("#all"));
+}
+
+#[test]
+fn requests_without_an_answer_of_their_own_are_told_when_they_are_done() {
+    let mut state = state();
+    let connected = || Event::Connected {
+        server: "127.0.0.1:5000".to_owned(),
+        servers: Vec::new(),
+        name: "ada".to_owned(),
+        rooms: Vec::new(),
+        attachment: 1,
+    };
+    state.command(Request::Name("ada".to_owned()), Some(1.into())).expect("it makes sense");
+    state.command(Request::Reset, Some(2.into())).expect("it makes sense");
+    assert_eq!(state.heard(&connected()).done, [Value::from(1)]);
+    assert_eq!(state.heard(&connected()).done, [] as [Value; 0]);
+    assert_eq!(state.heard(&Event::CaughtUp { room: None }).done, [Value::from(2)]);
+    assert!(state.open.is_empty());
+}
+
+#[test]
 fn a_join_that_fails_leads_back() {
     let mut state = state();
     let reference = join(&mut state, "#ops");

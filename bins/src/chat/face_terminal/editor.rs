@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cordee_net::client::Target;
 use reedline::{
@@ -36,6 +36,8 @@ pub(super) fn start(conversation: &Arc<Conversation>, typed: String) -> io::Resu
     let repaint = editor.repaint_signal();
     let standing = conversation.standing();
     watch_hangup(conversation)?;
+    let turned = editor.repaint_signal();
+    spin(conversation, &stop, move || turned.request_repaint())?;
     let thread = thread::Builder::new().name("editor".to_owned()).spawn({
         let (conversation, reading) = (Arc::clone(conversation), Arc::clone(&reading));
         move || edit(&conversation, &mut editor, painted, &reading, &typed)
@@ -65,6 +67,24 @@ fn editor(conversation: &Arc<Conversation>, printer: ExternalPrinter<String>) ->
         .with_poll_interval(POLL_INTERVAL)
         .with_ansi_colors(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
         .use_bracketed_paste(true)
+}
+
+/// Keeps the spinner in the prompt going, while there is one.
+fn spin(
+    conversation: &Arc<Conversation>,
+    stop: &Arc<AtomicBool>,
+    repaint: impl Fn() + Send + 'static,
+) -> io::Result<()> {
+    let (conversation, stop) = (Arc::clone(conversation), Arc::clone(stop));
+    thread::Builder::new().name("spinner".to_owned()).spawn(move || {
+        while !stop.load(Ordering::Relaxed) && !conversation.is_leaving() {
+            if conversation.standing().server.is_none() {
+                repaint();
+            }
+            thread::sleep(SPINNER_INTERVAL);
+        }
+    })?;
+    Ok(())
 }
 
 /// Leaves when the terminal is hung up, which the line editor does not notice.
@@ -101,7 +121,8 @@ fn edit(
     early.for_each(do_it);
     let insert: String = unfinished.chars().filter(|c| !c.is_control()).collect();
     editor.run_edit_commands(&[EditCommand::InsertString(insert)]);
-    let prompt = ChatPrompt { conversation: Arc::clone(conversation), painted };
+    let begun = Instant::now();
+    let prompt = ChatPrompt { conversation: Arc::clone(conversation), painted, begun };
     let mut interrupted = false;
     while !conversation.is_leaving() {
         reading.store(true, Ordering::Relaxed);
@@ -121,6 +142,11 @@ fn edit(
             Ok(_) | Err(_) => break,
         }
     }
+    if conversation.is_waiting() {
+        tell(
+            "* not all you said is acknowledged: waiting for it, 10 seconds at most; Ctrl-C twice ends at once",
+        );
+    }
     conversation.leave();
 }
 
@@ -128,22 +154,30 @@ fn edit(
 struct ChatPrompt {
     conversation: Arc<Conversation>,
     painted: Painted,
+    begun: Instant,
 }
 
-/// The prompt's text before its `> `.
-fn prompt_text(standing: &Standing) -> String {
+/// The prompt's text before its `> `; without a server a spinner turns in it, one step each `turn`.
+fn prompt_text(standing: &Standing, turn: usize) -> String {
     let place = match &standing.current {
         Target::Room(room) => room.clone(),
         Target::User(name) => format!("@{name}"),
     };
-    let port = standing.server.as_deref().and_then(|server| server.rsplit_once(':'));
-    let port = port.map_or("…", |(_, port)| port);
+    let turned = SPINNER[turn % SPINNER.len()];
+    let port = match &standing.server {
+        Some(server) => {
+            server.rsplit_once(':').map_or(server.as_str(), |(_, port)| port).to_owned()
+        }
+        None if standing.was_inside => turned.to_owned(),
+        None => format!("connecting {turned}"),
+    };
     escape(format!("{} {place} {port}", standing.name).trim_start()).into_owned()
 }
 
 impl Prompt for ChatPrompt {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        let text = prompt_text(&self.conversation.standing());
+        let turn = self.begun.elapsed().as_millis() / SPINNER_INTERVAL.as_millis();
+        let text = prompt_text(&self.conversation.standing(), turn as usize);
         self.painted.left(format!("{text}{INDICATOR}"));
         text.into()
     }
@@ -185,7 +219,17 @@ impl Completer for Names {
                 })
                 .collect(),
             Kind::Name => {
-                let found = self.0.complete(word, SUGGESTIONS_MAX);
+                // As the prompt shows a person.
+                let at = if word.starts_with('@') { "@" } else { "" };
+                let found = self.0.complete(&word[at.len()..], SUGGESTIONS_MAX);
+                let names = found.into_iter().map(|name| format!("{at}{name}"));
+                names.map(|name| suggestion(name, start, pos)).collect()
+            }
+            Kind::NameOrRoom => {
+                let mut found = self.0.complete(word, SUGGESTIONS_MAX);
+                if word.is_empty() {
+                    found.extend(self.0.complete("#", SUGGESTIONS_MAX));
+                }
                 found.into_iter().map(|name| suggestion(name, start, pos)).collect()
             }
             Kind::RoomAlone => {
@@ -204,6 +248,7 @@ enum Kind {
     Command,
     /// A user, or with a `#` a room.
     Name,
+    NameOrRoom,
     RoomAlone,
 }
 
@@ -212,6 +257,7 @@ fn kind(before: &str, word: &str) -> Kind {
     match before.trim() {
         "" if word.starts_with('/') => Kind::Command,
         "/join" | "/leave" => Kind::RoomAlone,
+        "/talk" | "/msg" if !word.starts_with('@') => Kind::NameOrRoom,
         _ => Kind::Name,
     }
 }
@@ -225,6 +271,8 @@ fn suggestion(value: String, start: usize, end: usize) -> Suggestion {
     }
 }
 
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 const MENU: &str = "names";
 const INDICATOR: &str = "> ";
 /// How often the line editor looks for lines to print.
@@ -244,19 +292,24 @@ mod tests {
             name: "ada".to_owned(),
             current: Target::parse(current),
             server: server.map(str::to_owned),
+            was_inside: true,
         };
-        assert_eq!(prompt_text(&standing("#all", Some("127.0.0.1:5000"))), "ada #all 5000");
-        assert_eq!(prompt_text(&standing("bob", Some("[::1]:5001"))), "ada @bob 5001");
-        assert_eq!(prompt_text(&standing("#all", None)), "ada #all …");
-        let nameless = Standing { name: String::new(), ..standing("#all", None) };
-        assert_eq!(prompt_text(&nameless), "#all …");
+        let text = |standing| prompt_text(&standing, 11);
+        assert_eq!(text(standing("#all", Some("127.0.0.1:5000"))), "ada #all 5000");
+        assert_eq!(text(standing("bob", Some("[::1]:5001"))), "ada @bob 5001");
+        assert_eq!(text(standing("#all", None)), "ada #all ⠙");
+        let outside = Standing { was_inside: false, ..standing("#all", None) };
+        assert_eq!(text(outside.clone()), "ada #all connecting ⠙");
+        let nameless = Standing { name: String::new(), ..outside };
+        assert_eq!(text(nameless), "#all connecting ⠙");
     }
 
     #[test]
     fn what_is_completed_depends_on_what_stands_before() {
         assert_eq!(kind("", "/jo"), Kind::Command);
         assert_eq!(kind("/join ", "#o"), Kind::RoomAlone);
-        assert_eq!(kind("/msg ", "b"), Kind::Name);
+        assert_eq!(kind("/talk ", ""), Kind::NameOrRoom);
+        assert_eq!(kind("/msg ", "@b"), Kind::Name);
         assert_eq!(kind("hello ", "b"), Kind::Name);
         assert_eq!(kind("", "b"), Kind::Name);
         assert_eq!(kind("what is ", "/jo"), Kind::Name);

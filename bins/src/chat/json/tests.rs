@@ -152,8 +152,11 @@ fn golden_lines_of_messages() {
             r##"{{"event":"history","room":"#all","total":40,"messages":[{{"room":"#all","from":"ada","body":"hi \u001b","index":12,"final":false,"time":"2023-11-14T22:13:20.123Z","id":"{ID}"}}],"ref":4}}"##
         )
     );
-    let search = line(&Event::Search { reference: 1, total: 1, messages }, None);
-    assert!(search.starts_with(r##"{"event":"search","total":1,"messages":[{"room":"#all""##));
+    let search = line(&Event::Search { reference: 1, more: true, messages }, None);
+    assert!(
+        search
+            .starts_with(r##"{"event":"search","total":1,"more":true,"messages":[{"room":"#all""##)
+    );
 }
 
 #[test]
@@ -194,11 +197,11 @@ fn golden_lines_of_all_else() {
         ),
         (
             Event::Renamed { from: s("a"), to: s("b"), own: false, why: None },
-            r#"{"event":"renamed","from":"a","to":"b"}"#,
+            r#"{"event":"renamed","from":"a","to":"b","own":false}"#,
         ),
         (
             Event::Renamed { from: s("a"), to: s("a~2"), own: true, why: Some(Reason::NameLost) },
-            r#"{"event":"renamed","from":"a","to":"a~2","why":"name_lost"}"#,
+            r#"{"event":"renamed","from":"a","to":"a~2","own":true,"why":"name_lost"}"#,
         ),
         (
             Event::Users {
@@ -257,11 +260,13 @@ fn any_clock_has_a_time() {
 #[test]
 fn the_guide_names_every_code_and_every_request() {
     let guide = include_str!("../../../../docs/chat.md");
-    let of_blocks = include_str!("../../../../docs/blocks.md");
-    for reason in Reason::ALL {
-        // From 80 on they are a block server's.
-        let guide = if reason.code() < 80 { guide } else { of_blocks };
+    // Those of block servers never reach a chat.
+    for reason in Reason::ALL.iter().filter(|reason| reason.code() < Reason::FileUnknown.code()) {
         assert!(guide.contains(&format!("`{}`", reason.word())), "{}", reason.word());
+    }
+    let of_blocks = include_str!("../../../../docs/blocks.md");
+    for reason in Reason::ALL.iter().filter(|reason| reason.code() >= Reason::FileUnknown.code()) {
+        assert!(of_blocks.contains(&format!("`{}`", reason.word())), "{}", reason.word());
     }
     for key in ["say", "join", "leave", "topic", "name", "search", "history", "users", "rooms"] {
         assert!(guide.contains(&format!("{{\"{key}\":")), "{key}");

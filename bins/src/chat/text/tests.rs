@@ -73,7 +73,7 @@ fn nothing_that_others_wrote_reaches_the_terminal_as_it_is() {
         Event::Users { reference: 1, users: vec![user] },
         Event::Rooms { reference: 1, rooms: vec![list] },
         Event::History { reference: 1, scope: room(nasty), total: 1, messages: messages.clone() },
-        Event::Search { reference: 1, total: 1, messages },
+        Event::Search { reference: 1, more: false, messages },
         Event::Status { reference: 1, server: s(), members: vec![member], ma: 1, mt: 1, held: 1 },
         Event::Error { reference: 1, reason: Reason::Unknown, text: s() },
     ];

@@ -22,21 +22,31 @@ fn floor_for(archive: &mut Archive, other: &Archive) -> Floor {
         let value = other.origin(origin.origin);
         origin.origin = archive.define_origin(value).expect("few").0;
         for (scope, _) in &mut origin.rows {
-            *scope = match (other.room_name(*scope), other.talk_members(*scope)) {
-                (Some(room), _) => archive.scope(&Scope::Room(room)),
-                (_, Some((low, high))) => archive.scope(&Scope::talk(low, high, "")),
-                _ => unreachable!("a room or a talk"),
-            };
+            *scope = scope_for(archive, other, *scope);
+        }
+    }
+    for past in &mut floor.pasts {
+        for (scope, _) in &mut past.rows {
+            *scope = scope_for(archive, other, *scope);
         }
     }
     assert!(floor.is_believable());
     floor
 }
 
+/// One's own scope for one of another archive.
+fn scope_for(archive: &mut Archive, other: &Archive, scope: ScopeRef) -> ScopeRef {
+    match (other.room_name(scope), other.talk_members(scope)) {
+        (Some(room), _) => archive.scope(&Scope::Room(room)),
+        (_, Some((low, high))) => archive.scope(&Scope::talk(low, high, "")),
+        _ => unreachable!("a room or a talk"),
+    }
+}
+
 fn adopt(world: &mut World, other: &Archive) -> Vec<Raised> {
     let floor = floor_for(&mut world.archive, other);
     let before = world.archive.rows();
-    let raised = world.archive.adopt_floor(&floor);
+    let raised = world.archive.adopt_floor(&floor).raised;
     let change: i64 = raised.iter().map(|r| r.after as i64 - r.before as i64).sum();
     assert_eq!(world.archive.rows() as i64 - before as i64, change, "every change is told");
     world.archive.check();

@@ -447,7 +447,7 @@ pub enum Event {
     Search {
         /// The caller's own.
         reference: u64,
-        /// How many were found in all.
+        /// How many were found; more than there are entries when not all are here.
         total: u64,
         /// [`Entry`] each.
         entries: Span,

@@ -1,14 +1,15 @@
 //! From an open connection to an attached session.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::api::{Effect, Event, LinkId};
-use super::link::Phase;
+use super::link::{Link, Phase};
 use super::outgoing::Agreement;
 use super::requests::Ask;
 use super::rooms::{Partial, Standing};
-use super::seen::Seen;
+use super::seen::{OriginIndex, Seen};
 use super::store::Place;
 use super::tell::tell;
 use super::{ChatClient, Role, Stage};
@@ -94,7 +95,12 @@ impl ChatClient {
         out: &mut Outbox<Effect>,
     ) -> bool {
         let origins_max = self.config.limits.origins_max;
-        let Some(index) = self.seen.intern(origin, origins_max) else {
+        let mut index = self.seen.intern(origin, origins_max);
+        if index.is_none() {
+            self.forget_old_origins();
+            index = self.seen.intern(origin, origins_max);
+        }
+        let Some(index) = index else {
             self.start_over(now, out);
             return false;
         };
@@ -106,7 +112,18 @@ impl ChatClient {
         true
     }
 
-    /// There were too many origins in this client's life: everything is received anew.
+    /// Makes place for origins: those that no server names and of which nothing is kept can go.
+    fn forget_old_origins(&mut self) {
+        let named = self.links().flat_map(Link::origins);
+        let in_use: BTreeSet<OriginIndex> = named.chain(self.store.origins()).collect();
+        let origins_max = self.config.limits.origins_max;
+        let forgotten = self.seen.forget_oldest(origins_max, |index| in_use.contains(&index));
+        for index in forgotten {
+            self.rooms.cut(index, 0);
+        }
+    }
+
+    /// There are too many origins at once: everything is received anew.
     fn start_over(&mut self, now: Time, out: &mut Outbox<Effect>) {
         self.close(Role::Standby, out);
         self.close(Role::Candidate, out);

@@ -317,10 +317,11 @@ impl ChatClient {
             }
             Renamed::KIND => {
                 let renamed = Renamed::parse(frame.payload)?;
+                let why = Some(renamed.reason).filter(|reason| *reason != Reason::Unknown);
                 if renamed.session == me {
-                    self.on_own_name(&renamed, out);
+                    self.on_own_name(&renamed, why, out);
                 } else {
-                    self.roster.rename(renamed.session, renamed.to, &mut tell_one);
+                    self.roster.rename(renamed.session, renamed.to, why, &mut tell_one);
                 }
             }
             RoomMade::KIND => {
@@ -337,11 +338,15 @@ impl ChatClient {
         Ok(())
     }
 
-    fn on_own_name(&mut self, renamed: &Renamed<'_>, out: &mut Outbox<Effect>) {
-        self.roster.rename(renamed.session, renamed.to, &mut |_| ());
+    fn on_own_name(
+        &mut self,
+        renamed: &Renamed<'_>,
+        why: Option<Reason>,
+        out: &mut Outbox<Effect>,
+    ) {
+        self.roster.rename(renamed.session, renamed.to, why, &mut |_| ());
         let from = core::mem::replace(&mut self.me.name, renamed.to.into());
         if from != renamed.to {
-            let why = Some(renamed.reason).filter(|reason| *reason != Reason::Unknown);
             self.tell_own_name(&from, why, out);
         }
     }

@@ -159,6 +159,11 @@ impl Link {
         true
     }
 
+    /// All origins that references stand for.
+    pub(super) fn origins(&self) -> impl Iterator<Item = OriginIndex> {
+        self.origins.iter().copied().flatten()
+    }
+
     /// What a reference of this server stands for.
     pub(super) fn origin(&self, reference: OriginRef) -> Option<OriginIndex> {
         self.origins.get(reference.0 as usize).copied().flatten()

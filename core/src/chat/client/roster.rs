@@ -11,6 +11,7 @@ use core::mem;
 use crate::ids::SessionId;
 use crate::names;
 use crate::time::Time;
+use crate::wire::Reason;
 use crate::wire::chat::{RoomInfo, UserInfo};
 
 /// Somebody.
@@ -35,11 +36,27 @@ impl Person {
 /// Something changed, for those who look on. An empty room stands for the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Change {
-    Arrived { name: String, room: String },
-    Departed { name: String, room: String },
-    Renamed { from: String, to: String },
-    RoomMade { room: String },
-    Topic { room: String, topic: String },
+    Arrived {
+        name: String,
+        room: String,
+    },
+    Departed {
+        name: String,
+        room: String,
+    },
+    /// With the reason, when it was not the user's wish.
+    Renamed {
+        from: String,
+        to: String,
+        why: Option<Reason>,
+    },
+    RoomMade {
+        room: String,
+    },
+    Topic {
+        room: String,
+        topic: String,
+    },
 }
 
 /// How much of a roster is kept; what goes beyond is passed on and not remembered.
@@ -108,7 +125,7 @@ impl Roster {
         self.missing.remove(&session);
         if let Some(person) = self.people.get_mut(&session) {
             new = room_index.is_some_and(|index| person.enter(index, self.limits));
-            self.rename(session, name, tell);
+            self.rename(session, name, None, tell);
         } else if !full {
             let rooms = room_index.into_iter().collect();
             self.people.insert(session, Person { name: name.into(), rooms });
@@ -147,14 +164,20 @@ impl Roster {
         }
     }
 
-    /// A session has the name `to`. Tells it when it had another.
-    pub(super) fn rename(&mut self, session: SessionId, to: &str, tell: &mut impl FnMut(Change)) {
+    /// A session has the name `to`. Tells it when it had another, and `why` when it was not its wish.
+    pub(super) fn rename(
+        &mut self,
+        session: SessionId,
+        to: &str,
+        why: Option<Reason>,
+        tell: &mut impl FnMut(Change),
+    ) {
         let Some(person) = self.people.get_mut(&session) else { return };
         let from = mem::replace(&mut person.name, to.into());
         self.release(session, &from);
         self.names.insert(key(to), session);
         if from != to {
-            tell(Change::Renamed { from, to: to.into() });
+            tell(Change::Renamed { from, to: to.into(), why });
         }
     }
 
@@ -214,7 +237,8 @@ impl Roster {
             match before {
                 None => tell(Change::Arrived { name: name.clone(), room: String::new() }),
                 Some(before) if before.name != *name => {
-                    tell(Change::Renamed { from: before.name.clone(), to: name.clone() });
+                    let (from, to) = (before.name.clone(), name.clone());
+                    tell(Change::Renamed { from, to, why: None });
                 }
                 Some(_) => {}
             }
@@ -338,7 +362,7 @@ mod tests {
             let (name, room) = (String::from(name), String::from(room));
             if arrived { Change::Arrived { name, room } } else { Change::Departed { name, room } }
         };
-        let renamed = Change::Renamed { from: "ada".into(), to: "Ada".into() };
+        let renamed = Change::Renamed { from: "ada".into(), to: "Ada".into(), why: None };
         let expected = [
             renamed,
             change(false, "Ada", "#x"),

@@ -64,6 +64,8 @@ pub(super) struct Seen {
     /// When each origin last advanced, by [`Seen::tick`].
     advanced: Vec<u64>,
     tick: u64,
+    /// Indexes of origins that were forgotten.
+    free: Vec<OriginIndex>,
     /// Origins that advanced since the server was last told, each once.
     untold: Vec<OriginIndex>,
     is_untold: Vec<bool>,
@@ -75,15 +77,44 @@ impl Seen {
         if let Some(index) = self.index.get(&origin) {
             return Some(*index);
         }
-        if self.origins.len() >= origins_max as usize {
-            return None;
-        }
-        let index = OriginIndex(self.origins.len() as u32);
-        self.origins.push(origin);
+        let index = match self.free.pop() {
+            Some(free) => free,
+            None if self.origins.len() >= origins_max as usize => return None,
+            None => {
+                self.origins.push(origin);
+                self.advanced.push(0);
+                self.is_untold.push(false);
+                OriginIndex(self.origins.len() as u32 - 1)
+            }
+        };
+        self.origins[index.0 as usize] = origin;
+        self.advanced[index.0 as usize] = self.tick;
         self.index.insert(origin, index);
-        self.advanced.push(0);
-        self.is_untold.push(false);
         Some(index)
+    }
+
+    /// Forgets origins that are not `in_use`, those that advanced longest ago first, an eighth of
+    /// all at the most. Says which. What a server sends of them again is not shown again.
+    pub(super) fn forget_oldest(
+        &mut self,
+        origins_max: u32,
+        in_use: impl Fn(OriginIndex) -> bool,
+    ) -> Vec<OriginIndex> {
+        let mut old: Vec<OriginIndex> =
+            self.index.values().copied().filter(|index| !in_use(*index)).collect();
+        old.sort_unstable_by_key(|index| self.advanced[index.0 as usize]);
+        old.truncate((origins_max as usize / 8).max(1));
+        for &index in &old {
+            self.index.remove(&self.origins[index.0 as usize]);
+            for vector in [&mut self.base, &mut self.shown, &mut self.stable] {
+                vector.lower(index, 0);
+            }
+            self.is_untold[index.0 as usize] = false;
+            self.free.push(index);
+        }
+        let is_untold = &self.is_untold;
+        self.untold.retain(|index| is_untold[index.0 as usize]);
+        old
     }
 
     pub(super) fn find(&self, origin: &Origin) -> Option<OriginIndex> {
@@ -202,7 +233,8 @@ impl Seen {
     }
 
     pub(super) fn check(&self) {
-        assert_eq!(self.origins.len(), self.index.len(), "every origin has one index");
+        let used = self.origins.len() - self.free.len();
+        assert_eq!(used, self.index.len(), "every origin has one index");
         for (origin, number) in self.base.iter() {
             assert!(self.shown.at(origin) >= number, "what the base covers was shown");
         }
@@ -235,6 +267,25 @@ mod tests {
         seen.tell_again(10);
         assert_eq!(seen.take_untold(1, |index| Some(index.0)), [(0, 2)]);
         assert_eq!(seen.take_untold(1, |index| Some(index.0)), [(1, 7)]);
+        seen.check();
+    }
+
+    #[test]
+    fn what_advanced_longest_ago_makes_place_unless_it_is_in_use() {
+        let mut seen = Seen::default();
+        for server in 0..16 {
+            let index = seen.intern(origin(server), 16).expect("room");
+            seen.advance(index, 5);
+            seen.set_stable(index, 5);
+        }
+        assert_eq!(seen.intern(origin(16), 16), None);
+        let forgotten = seen.forget_oldest(16, |index| index.0 == 0);
+        assert_eq!(forgotten, [OriginIndex(1), OriginIndex(2)]);
+        seen.check();
+        assert_eq!((seen.find(&origin(0)), seen.find(&origin(1))), (Some(OriginIndex(0)), None));
+        let again = seen.intern(origin(16), 16).expect("there is place");
+        assert_eq!((seen.base().at(again), seen.is_stable(again, 1)), (0, false));
+        assert_eq!(seen.take_untold(16, |index| Some(index.0)).len(), 14);
         seen.check();
     }
 

@@ -86,6 +86,11 @@ impl Store {
         }
     }
 
+    /// The origins of what is kept.
+    pub(super) fn origins(&self) -> impl Iterator<Item = OriginIndex> {
+        self.chunks.iter().flat_map(|chunk| &chunk.kept).map(|kept| kept.origin)
+    }
+
     /// The entries that `wanted` picks, in canonical order.
     pub(super) fn find(&self, wanted: impl Fn(OriginIndex, u64) -> bool) -> Vec<Place> {
         let mut places = Vec::new();

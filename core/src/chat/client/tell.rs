@@ -32,9 +32,9 @@ pub(super) fn tell_change(change: &Change, out: &mut Outbox<Effect>) {
         Change::Departed { name, room } => {
             Event::Departed { name: text(out, name), room: text(out, room) }
         }
-        Change::Renamed { from, to } => {
+        Change::Renamed { from, to, why } => {
             let (from, to) = (text(out, from), text(out, to));
-            Event::Renamed { from, to, own: false, why: None }
+            Event::Renamed { from, to, own: false, why: *why }
         }
         Change::RoomMade { room } => Event::RoomMade { room: text(out, room) },
         Change::Topic { room, topic } => {

@@ -1,12 +1,12 @@
 //! What the server knows of each connection.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::api::{DialId, Source};
-use crate::archive::{CatchUp, EntryId, Floor};
+use crate::archive::{CatchUp, EntryId, Floor, Sums};
 use crate::ids::{AuthorId, Clock, Origin, OriginRef, Position, ScopeRef, ServerId, SessionId};
 use crate::limits::{CONNECTION_BYTES, UNACKNOWLEDGED_BYTES};
 use crate::time::Time;
@@ -190,8 +190,8 @@ pub(super) struct Peer {
     pub(super) origin: Origin,
     pub(super) address: String,
     pub(super) state: ServerState,
-    /// Our reference for each of the peer's.
-    pub(super) refs: Vec<Option<OriginRef>>,
+    /// What each of the peer's references stands for.
+    pub(super) refs: Vec<Option<PeerRef>>,
     /// What the peer holds, by our references.
     pub(super) held: Vec<u64>,
     /// What we told the peer that we hold.
@@ -208,6 +208,8 @@ pub(super) struct Peer {
     pub(super) limit: u32,
     /// Whom it hears.
     pub(super) hears: Vec<(ServerId, Time)>,
+    /// Its pasts, by server.
+    pub(super) pasts: BTreeMap<ServerId, PeerPast>,
     /// A floor of which parts came, and the bytes of these.
     pub(super) floor: Floor,
     pub(super) floor_bytes: u64,
@@ -215,6 +217,24 @@ pub(super) struct Peer {
     pub(super) floor_sent: Option<Time>,
     /// A clock that it announced, with what it held then: final once we hold that.
     pub(super) announced: Option<(Clock, Vec<u64>)>,
+}
+
+/// The past of a server, as a peer has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerPast {
+    pub(super) through: Origin,
+    pub(super) sums: Sums,
+    /// Whether nothing of it is lacking here.
+    pub(super) settled: bool,
+}
+
+/// What a peer's reference stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerRef {
+    pub(super) origin: Origin,
+    /// Our reference, once something was heard of an entry of it: most starts never write one, and
+    /// those take no place.
+    pub(super) ours: Option<OriginRef>,
 }
 
 /// How far a link has come.
@@ -329,6 +349,7 @@ impl Peer {
             load: 0,
             limit: 0,
             hears: Vec::new(),
+            pasts: BTreeMap::new(),
             floor: Floor::default(),
             floor_bytes: 0,
             floor_sent: None,

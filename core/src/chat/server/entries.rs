@@ -113,7 +113,11 @@ impl ChatServer {
     ) -> Result<EntryId, Reason> {
         let mut after = Vec::new();
         for (origin, number) in say.after {
-            if !self.archive.has_origin(origin) || number > self.archive.shown(origin) {
+            if self.archive.has_reference(origin) && self.archive.is_vacant(origin) {
+                // It belongs to a past by now: everyone has it.
+                continue;
+            }
+            if !self.archive.has_reference(origin) || number > self.archive.shown(origin) {
                 // More than this server showed: nobody can have seen that here.
                 return Err(Reason::BadRequest);
             }
@@ -160,6 +164,7 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> EntryId {
         self.follow_previous(said, &mut after);
+        after.retain(|&(origin, number)| !self.is_settled(origin, number));
         let mut floor = self.archive.author_clock(&said.author);
         for &(origin, number) in &after {
             if let Some(id) = self.archive.id(origin, number) {
@@ -197,6 +202,14 @@ impl ChatServer {
             Some((_, listed)) => *listed = (*listed).max(number),
             None => after.push((origin, number)),
         }
+    }
+
+    /// Whether an entry was trimmed here, its origin has ended, and every member holds it: to say
+    /// that something comes after it would but keep that origin in its place.
+    fn is_settled(&self, origin: OriginRef, number: u64) -> bool {
+        number < self.archive.first_number(origin)
+            && number <= at(&self.stable_told, origin)
+            && self.is_ended(&self.archive.origin(origin))
     }
 
     fn put_portable(&self, entry: &NewEntry<'_>, out: &mut Vec<u8>) {

@@ -3,14 +3,15 @@
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Feed, raise};
+use super::places::sums_of;
 use super::{ChatServer, Effect};
-use crate::archive::{self, FloorAuthor, FloorOrigin, Raised};
+use crate::archive::{self, Adopted, FloorAuthor, FloorOrigin, Past, Raised};
 use crate::framing::FRAME_BYTES_MAX;
 use crate::ids::{ConnId, OriginRef, ScopeRef};
 use crate::outbox::Outbox;
 use crate::time::{SECOND_US, Time};
 use crate::wire::entry::Scope;
-use crate::wire::peer::{Floor, FloorAuthors, MessageRange};
+use crate::wire::peer::{Floor, FloorAuthors, FloorPast, MessageRange};
 use crate::wire::{Message, Reason, Seq};
 
 /// Scopes in one frame: at most 75 bytes each.
@@ -20,7 +21,7 @@ const AUTHORS_PART: usize = 1_024;
 /// Before a floor is sent again to one who asks for what lies below it: it asks for each origin.
 const FLOOR_AGAIN_US: u64 = 2 * SECOND_US;
 /// What a frame takes at most.
-const _: () = assert!(75 * ROWS_PART < FRAME_BYTES_MAX && 44 * AUTHORS_PART < FRAME_BYTES_MAX);
+const _: () = assert!(75 * ROWS_PART + 64 < FRAME_BYTES_MAX && 44 * AUTHORS_PART < FRAME_BYTES_MAX);
 
 impl ChatServer {
     // Sending.
@@ -39,6 +40,9 @@ impl ChatServer {
         let bytes = out.encode(|arena| {
             for origin in &floor.origins {
                 self.put_floor(origin, arena);
+            }
+            for past in &floor.pasts {
+                self.put_past(past, arena);
             }
             let ranges: Vec<MessageRange> = floor.authors.iter().map(range).collect();
             let parts = ranges.len().div_ceil(AUTHORS_PART).max(1);
@@ -74,6 +78,21 @@ impl ChatServer {
         }
     }
 
+    fn put_past(&self, past: &Past, out: &mut Vec<u8>) {
+        let rows: Vec<(Scope<'_>, u64)> =
+            past.rows.iter().map(|(scope, rows)| (self.scope_named(*scope), *rows)).collect();
+        let parts = rows.len().div_ceil(ROWS_PART).max(1);
+        for part in 0..parts {
+            let end = rows.len().min((part + 1) * ROWS_PART);
+            let message = FloorPast {
+                past: Past::told(past.through, past.sums),
+                clock: past.clock,
+                rows: Seq::new(&rows[part * ROWS_PART..end]),
+            };
+            message.put_frame(out);
+        }
+    }
+
     fn scope_named(&self, scope: ScopeRef) -> Scope<'_> {
         match self.archive.talk_members(scope) {
             Some((low, high)) => Scope::Talk { low, high, other: "" },
@@ -94,6 +113,9 @@ impl ChatServer {
         if self.clock.is_absurd(now, floor.clock) {
             return Err(Reason::ClockAhead);
         }
+        if self.archive.is_past(&floor.origin) {
+            return Ok(());
+        }
         let Some(origin) = self.define_heard(floor.origin, out)? else { return Ok(()) };
         if origin == self.own && floor.number > self.archive.shown(origin) {
             // Nobody can have trimmed what was never written.
@@ -107,6 +129,30 @@ impl ChatServer {
         match peer.floor.origins.last_mut() {
             Some(last) if last.origin == origin => last.rows.extend(rows),
             _ => peer.floor.origins.push(FloorOrigin { origin, number, rolling, clock, rows }),
+        }
+        Ok(())
+    }
+
+    /// A part of a peer's floor: what is left of the starts of a server that stand together.
+    pub(super) fn on_floor_past(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        floor: &FloorPast<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
+        if self.clock.is_absurd(now, floor.clock) {
+            return Err(Reason::ClockAhead);
+        }
+        self.outlive(floor.past.through, out)?;
+        self.count_floor(id, floor.rows.len(), size_of::<(ScopeRef, u64)>())?;
+        let rows: Vec<(ScopeRef, u64)> =
+            floor.rows.iter().map(|(scope, rows)| (self.archive.scope(&scope), rows)).collect();
+        let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
+        let (through, clock) = (floor.past.through, floor.clock);
+        match peer.floor.pasts.last_mut() {
+            Some(last) if last.through == through => last.rows.extend(rows),
+            _ => peer.floor.pasts.push(Past { through, sums: sums_of(&floor.past), clock, rows }),
         }
         Ok(())
     }
@@ -156,13 +202,12 @@ impl ChatServer {
         let lacked = |floor: &&FloorOrigin| floor.number > self.archive.shown(floor.origin);
         let lacked: Vec<(OriginRef, u64)> =
             floor.origins.iter().filter(lacked).map(|floor| (floor.origin, floor.number)).collect();
-        if lacked.is_empty() {
-            return;
+        let clocks = floor.origins.iter().map(|origin| origin.clock);
+        for clock in clocks.chain(floor.pasts.iter().map(|past| past.clock)) {
+            self.clock.observe(now, clock);
         }
-        for origin in &floor.origins {
-            self.clock.observe(now, origin.clock);
-        }
-        let raised = self.archive.adopt_floor(floor);
+        let pasts: Vec<_> = self.archive.pasts().collect();
+        let Adopted { raised, orphans } = self.archive.adopt_floor(floor);
         for (origin, number) in lacked {
             // There is nothing to be persisted any more.
             raise(&mut self.storage.held, origin, number);
@@ -170,6 +215,9 @@ impl ChatServer {
             self.pulls.remove(&origin);
         }
         self.raise_mt(&raised, out);
+        if !self.archive.pasts().eq(pasts) {
+            self.after_adopting_pasts(now, &orphans, out);
+        }
         self.soon.tell_held = true;
         self.soon.attach = true;
         self.soon.plan_pulls = true;

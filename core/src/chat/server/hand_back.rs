@@ -130,6 +130,17 @@ impl ChatServer {
         if !genuine(&self.cluster.key.0) && !self.old_keys.iter().any(genuine) {
             return;
         }
+        self.take_in_again(now, entry, out);
+    }
+
+    /// Makes a new entry of ours of one that nobody has any more, or that nobody but us ever had,
+    /// unless its message is here.
+    pub(super) fn take_in_again(
+        &mut self,
+        now: Time,
+        entry: &Portable<'_>,
+        out: &mut Outbox<Effect>,
+    ) {
         let known = self.archive.find_origin(&entry.origin);
         let here = known.is_some_and(|origin| self.archive.shown(origin) >= entry.number);
         if here

@@ -1,7 +1,7 @@
 //! Links: one connection to each other server, and what is told on it before it stands.
 //!
 //! ```text
-//! dial ─▶ Hello ─▶ Welcome ─▶ PeerHello ⇄ PeerHello ─▶ vectors, roster, rooms, members ─▶ Linked
+//! dial ─▶ Hello ─▶ Welcome ─▶ PeerHello ⇄ PeerHello ─▶ pasts, vectors, roster, rooms, members ─▶ Linked
 //! ```
 //!
 //! Both may dial. Of two connections the one that the lesser id dialled stays.
@@ -15,15 +15,15 @@ use super::roster;
 use super::{ChatServer, DialId, Effect, Founding, KeyByFounding, Source};
 use crate::framing::Frame;
 use crate::hash::ClusterKey;
-use crate::ids::{ConnId, Origin, ServerId, Tag};
+use crate::ids::{ConnId, Origin, OriginRef, ServerId, Tag};
 use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::wire::chat::MemberState;
 use crate::wire::entry::{Entry, OriginDef};
 use crate::wire::hello::{Bye, Hello, Magic, Ping, Pong, Role, Transport, Welcome};
 use crate::wire::peer::{
-    Beat, Claim, Floor, FloorAuthors, Have, Linked, MemberRecord, Members, PeerHello, PeerVector,
-    Pull, Reserve, Room, ServerState, Session, Vote,
+    Beat, Claim, Floor, FloorAuthors, FloorPast, Have, Linked, MemberRecord, Members, Pasts,
+    PeerHello, PeerVector, Pull, Reserve, Room, ServerState, Session, Vote,
 };
 use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
@@ -81,7 +81,9 @@ impl ChatServer {
 
     /// Introduces this server to a peer, whose present start is `listener`.
     fn introduce(&mut self, id: ConnId, listener: Origin, out: &mut Outbox<Effect>) {
-        let known_incarnation = self.members.earlier_incarnation(listener);
+        let past = self.archive.past_through(listener.server).filter(|past| *past != listener);
+        let past = past.map_or(0, |past| past.incarnation);
+        let known_incarnation = self.members.earlier_incarnation(listener).max(past);
         let members = self.member_records();
         let records: Vec<MemberRecord<'_>> = members.iter().map(OwnedMember::wire).collect();
         let address = self.config.advertise.clone();
@@ -149,13 +151,15 @@ impl ChatServer {
         }
         match frame.kind {
             Entry::KIND => self.on_peer_entry(now, id, &Entry::parse(payload)?, out),
-            OriginDef::KIND => self.on_origin_def(id, &OriginDef::parse(payload)?, out),
-            Have::KIND => self.on_have(id, &Have::parse(payload)?),
+            OriginDef::KIND => self.on_origin_def(id, &OriginDef::parse(payload)?),
+            Have::KIND => self.on_have(id, &Have::parse(payload)?, out),
             Beat::KIND => self.on_beat(now, id, &Beat::parse(payload)?),
             PeerVector::KIND => self.on_peer_vector(id, &PeerVector::parse(payload)?, out),
             Linked::KIND => self.on_linked(now, id, out),
             Pull::KIND => self.on_pull(id, &Pull::parse(payload)?, out),
             Floor::KIND => self.on_floor(now, id, &Floor::parse(payload)?, out),
+            FloorPast::KIND => self.on_floor_past(now, id, &FloorPast::parse(payload)?, out),
+            Pasts::KIND => self.on_pasts(id, &Pasts::parse(payload)?, out),
             FloorAuthors::KIND => self.on_floor_authors(id, &FloorAuthors::parse(payload)?, out),
             Claim::KIND => self.on_claim(now, id, &Claim::parse(payload)?, out),
             Vote::KIND => {
@@ -337,7 +341,7 @@ impl ChatServer {
     }
 
     /// Others know a later start of this server than this one says it is: it takes a new origin.
-    fn be_born_again(&mut self, incarnation: u32, out: &mut Outbox<Effect>) {
+    pub(super) fn be_born_again(&mut self, incarnation: u32, out: &mut Outbox<Effect>) {
         let nonce = self.prng.next_u64() ^ self.origin.nonce;
         let origin = Origin { server: self.id, incarnation, nonce };
         if let Some(own) = self.define_origin(origin, out) {
@@ -349,6 +353,7 @@ impl ChatServer {
     /// Tells a new peer what is here: origins, vector, roster, rooms, then that this was all.
     fn tell_everything(&mut self, id: ConnId, out: &mut Outbox<Effect>) {
         self.send_origins(id, out);
+        self.tell_all_pasts(id, out);
         let held: Vec<(Origin, u64, Tag)> = self
             .archive
             .origins()
@@ -363,7 +368,8 @@ impl ChatServer {
             let held = Seq::new(&held[part * VECTOR_PART..end]);
             self.send(id, &PeerVector { more: part + 1 < parts, held }, out);
         }
-        let told: Vec<u64> = self.archive.origins().map(|(o, _)| self.holds(o)).collect();
+        let references = (0..self.archive.references_end()).map(OriginRef);
+        let told: Vec<u64> = references.map(|reference| self.holds(reference)).collect();
         if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
             peer.told = told;
         }
@@ -390,6 +396,9 @@ impl ChatServer {
             if origin == self.origin && number > self.archive.shown(self.own) {
                 // Nobody can hold what was never written.
                 return Err(Reason::BadFrame);
+            }
+            if number == 0 || self.archive.is_past(&origin) {
+                continue;
             }
             let Some(origin) = self.define_heard(origin, out)? else { continue };
             if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {

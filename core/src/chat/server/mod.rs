@@ -12,7 +12,7 @@
 //! One file a concept: `api` is what the driver sees; `sessions` attaches, `claims` decides on
 //! names, `entries` takes messages in and shows them, `delivery` sends archive and
 //! acknowledgements, `requests` answers questions, `links` and `replication` keep the mesh,
-//! `floors` makes good what cannot be replicated any more, `hand_back` what clients alone still have,
+//! `places` has origins that ended give up theirs, `floors` makes good what cannot be replicated any more, `hand_back` what clients alone still have,
 //! `presence` keeps the roster, `queues` bounds what waits for all connections, `upkeep` is what
 //! time brings.
 
@@ -49,6 +49,7 @@ mod inlet;
 mod links;
 mod members;
 mod outlets;
+mod places;
 mod presence;
 mod queues;
 mod replication;
@@ -128,6 +129,10 @@ pub struct ChatServer {
     /// How a final index is known: everything up to this clock is here.
     final_clock: Clock,
     stable_told: Vec<u64>,
+    /// References that were given up: since when, and where the log ended then.
+    aside: VecDeque<(OriginRef, Time, Position)>,
+    /// When a floor was last asked for.
+    floor_asked: Option<Time>,
     stats: Stats,
     /// The time of the call under way.
     now: Time,
@@ -313,6 +318,8 @@ impl ChatServer {
             soon: Soon::default(),
             final_clock: Clock(0),
             stable_told: Vec::new(),
+            aside: VecDeque::new(),
+            floor_asked: None,
             stats: Stats::default(),
             now,
             soon_due: now,

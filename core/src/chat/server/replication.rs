@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::conn::{Conn, Peer, at, raise};
+use super::conn::{Conn, Peer, PeerRef, at, raise};
 use super::{Asked, ChatServer, Effect};
 use crate::archive::NewEntry;
 use crate::ids::{Clock, ConnId, Origin, OriginRef, ServerId};
@@ -22,7 +22,7 @@ const PULLS_MAX: usize = 64;
 /// Before what was asked for is asked for again, perhaps from another.
 const PULL_AGAIN_US: u64 = 2 * SECOND_US;
 /// Pairs in one frame that says what is held or stable: 15 bytes each at the most.
-const HELD_PART: usize = 4_096;
+const HELD_PART: usize = 1_024;
 
 impl ChatServer {
     pub(super) fn on_peer_entry(
@@ -33,26 +33,24 @@ impl ChatServer {
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
         let Some(peer) = self.conns.get(id).and_then(Conn::peer) else { return Ok(()) };
-        let refs = &peer.refs;
-        let ours = |theirs: OriginRef| refs.get(theirs.0 as usize).copied().flatten();
-        let Some(origin) = ours(entry.origin) else { return Err(Reason::BadFrame) };
+        let theirs = peer.refs.get(entry.origin.0 as usize).copied().flatten();
+        let theirs = theirs.ok_or(Reason::BadFrame)?;
         // A server sends what it wrote itself. Of others, only what it was asked for: their own
         // entries would have two meanings if anybody could write them.
-        if self.archive.origin(origin).server != peer.server
-            && entry.number > at(&peer.asked, origin)
-        {
+        let ours = theirs.ours.or_else(|| self.archive.find_origin(&theirs.origin));
+        let asked = ours.map_or(0, |origin| at(&peer.asked, origin));
+        if theirs.origin.server != peer.server && entry.number > asked {
             return Err(Reason::Unexpected);
         }
-        if self.archive.origin(origin).server == self.id {
-            // Our own, back from a peer: what an earlier start of this server wrote. What this
-            // start wrote nobody else can have first.
-            if origin == self.own {
-                return Ok(());
-            }
+        if theirs.origin == self.origin || self.archive.is_past(&theirs.origin) {
+            // Our own, back from a peer. What an earlier start of this server wrote can come so;
+            // what this start wrote nobody else can have first. What belongs to a past is counted.
+            return Ok(());
         }
+        let origin = self.ours(id, entry.origin, out)?.ok_or(Reason::BadFrame)?;
         let mut after = Vec::with_capacity(entry.after.len());
         for (theirs, number) in entry.after {
-            after.push((ours(theirs).ok_or(Reason::BadFrame)?, number));
+            after.push((self.ours(id, theirs, out)?.ok_or(Reason::BadFrame)?, number));
         }
         let new = NewEntry {
             origin,
@@ -75,22 +73,45 @@ impl ChatServer {
         result
     }
 
-    pub(super) fn on_origin_def(
+    /// Our reference for one of a peer's. `None` for an origin that is not taken in.
+    fn ours(
         &mut self,
         id: ConnId,
-        def: &OriginDef,
+        theirs: OriginRef,
         out: &mut Outbox<Effect>,
-    ) -> Result<(), Reason> {
+    ) -> Result<Option<OriginRef>, Reason> {
+        let index = theirs.0 as usize;
+        let peer = self.conns.get(id).and_then(Conn::peer);
+        let known = peer.and_then(|peer| peer.refs.get(index).copied().flatten());
+        let PeerRef { origin, ours } = known.ok_or(Reason::BadFrame)?;
+        if ours.is_some() {
+            return Ok(ours);
+        }
+        let ours = self.define_heard(origin, out)?;
+        if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
+            peer.refs[index] = Some(PeerRef { origin, ours });
+        }
+        Ok(ours)
+    }
+
+    /// Whether a peer's reference stands for an origin that belongs to a past here.
+    fn is_past_of(&self, id: ConnId, theirs: OriginRef) -> bool {
+        let peer = self.conns.get(id).and_then(Conn::peer);
+        let known = peer.and_then(|peer| peer.refs.get(theirs.0 as usize).copied().flatten());
+        known.is_some_and(|known| self.archive.is_past(&known.origin))
+    }
+
+    pub(super) fn on_origin_def(&mut self, id: ConnId, def: &OriginDef) -> Result<(), Reason> {
         if def.reference.0 >= self.limits().origins_max {
             return Err(Reason::BadFrame);
         }
-        let ours = self.define_heard(def.origin, out)?;
+        let ours = self.archive.find_origin(&def.origin);
         let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
         let index = def.reference.0 as usize;
         if peer.refs.len() <= index {
             peer.refs.resize(index + 1, None);
         }
-        peer.refs[index] = ours;
+        peer.refs[index] = Some(PeerRef { origin: def.origin, ours });
         if def.origin.server == peer.server && def.origin > peer.origin {
             peer.origin = def.origin;
             if let Some(member) = self.members.get_mut(def.origin.server) {
@@ -101,19 +122,23 @@ impl ChatServer {
     }
 
     /// A peer says what it holds.
-    pub(super) fn on_have(&mut self, id: ConnId, have: &Have<'_>) -> Result<(), Reason> {
-        let own = self.own;
-        let shown_own = self.archive.shown(own);
-        let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { return Ok(()) };
+    pub(super) fn on_have(
+        &mut self,
+        id: ConnId,
+        have: &Have<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Reason> {
         for (theirs, number) in have.held {
-            // One that was not taken in is passed over.
-            let Some(ours) = *peer.refs.get(theirs.0 as usize).ok_or(Reason::BadFrame)? else {
+            // One that was not taken in is passed over, or belongs to a past.
+            if self.is_past_of(id, theirs) {
                 continue;
-            };
-            if ours == own && number > shown_own {
+            }
+            let Some(ours) = self.ours(id, theirs, out)? else { continue };
+            if ours == self.own && number > self.archive.shown(ours) {
                 // Nobody can hold what was never written.
                 return Err(Reason::BadFrame);
             }
+            let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) else { break };
             raise(&mut peer.held, ours, number);
         }
         self.soon.acknowledge = true;
@@ -218,6 +243,10 @@ impl ChatServer {
         pull: &Pull,
         out: &mut Outbox<Effect>,
     ) -> Result<(), Reason> {
+        if self.archive.is_past(&pull.origin) {
+            self.send_floor_again(id, out);
+            return Ok(());
+        }
         let Some(origin) = self.archive.find_origin(&pull.origin) else { return Ok(()) };
         if pull.from == 0 || pull.from > pull.to {
             return Err(Reason::BadRequest);
@@ -239,8 +268,11 @@ impl ChatServer {
         if planted!(NoPull) {
             return;
         }
-        for reference in (0..self.archive.origin_count()).map(OriginRef) {
+        for reference in (0..self.archive.references_end()).map(OriginRef) {
             let origin = self.archive.origin(reference);
+            if self.archive.is_vacant(reference) || self.archive.is_past(&origin) {
+                continue;
+            }
             let held = self.archive.shown(reference) + self.waiting.count(reference);
             let asked = self.pulls.get(&reference);
             if reference == self.own || asked.is_some_and(|asked| asked.again > now) {
@@ -439,6 +471,10 @@ impl ChatServer {
     /// Whether an entry was lost for good: its origin has ended, every member that counts is
     /// linked, and nobody holds it.
     pub(super) fn is_void(&self, origin: &Origin, number: u64) -> bool {
+        // Of what belongs to a past nothing is lacking.
+        if self.archive.is_past(origin) {
+            return true;
+        }
         let ended = match self.members.get(origin.server) {
             _ if origin.server == self.id => *origin != self.origin,
             Some(member) => !member.counts() || member.origin > *origin,

@@ -519,7 +519,8 @@ impl ChatServer {
     }
 
     fn search_step(&mut self, id: ConnId, out: &mut Outbox<Effect>) -> bool {
-        let results_max = self.limits().search_results_max as usize;
+        // One more than is sent says that there are more.
+        let found_max = self.limits().search_results_max as usize + 1;
         let Some(attached) = self.conns.get_mut(id).and_then(|conn| conn.attached_mut()) else {
             return false;
         };
@@ -530,8 +531,8 @@ impl ChatServer {
         let mut whole = true;
         if !search.started || search.before.is_some() {
             for row in self.archive.newest_first(search.before) {
-                if looked_at == SEARCH_STEP || search.found.len() == results_max {
-                    whole = search.found.len() == results_max;
+                if looked_at == SEARCH_STEP || search.found.len() == found_max {
+                    whole = search.found.len() == found_max;
                     break;
                 }
                 looked_at += 1;
@@ -549,7 +550,9 @@ impl ChatServer {
         if whole {
             // A search takes its time: what it found can be trimmed meanwhile.
             search.found.retain(|row| self.archive.contains(*row));
-            self.send_pages(id, search.request, search.found.len() as u64, &search.found, out);
+            let total = search.found.len() as u64;
+            search.found.truncate(found_max - 1);
+            self.send_pages(id, search.request, total, &search.found, out);
             return false;
         }
         if let Some(attached) = self.conns.get_mut(id).and_then(|conn| conn.attached_mut()) {

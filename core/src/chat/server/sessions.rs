@@ -503,7 +503,8 @@ impl ChatServer {
 
     /// What this server shows, by its references.
     pub(super) fn shown_vector(&self) -> Vec<u64> {
-        self.archive.origins().map(|(origin, _)| self.archive.shown(origin)).collect()
+        let references = (0..self.archive.references_end()).map(OriginRef);
+        references.map(|reference| self.archive.shown(reference)).collect()
     }
 
     fn on_quit(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) -> Result<(), Reason> {
@@ -615,15 +616,18 @@ impl ChatServer {
         if member.is_none() && origin.server != self.id {
             return Ok(None);
         }
-        // Whoever joins learns of all there ever were before the first of their entries comes.
-        // And while half of the places are free, nothing is lost by taking in what may be empty: a
-        // server that started often may have written under any of its origins.
+        // Whoever joins learns of all there are before the first of their entries comes. And as
+        // long as places are left, nothing is lost by taking in what may be empty: a server that
+        // started often may have written under any of its origins, and what turns out to be
+        // empty gives its place up.
         let limit = self.limits().origins_max;
         let may_be_many = self.state == ServerState::Joining
-            || self.archive.origin_count() < limit / 2
+            || self.archive.places_left() > limit / EMPTY_ORIGINS_SHARE as u32
             || member.is_some_and(|member| member.origin == origin);
         let is_empty = |(reference, other): &(OriginRef, Origin)| {
-            other.server == origin.server && self.archive.shown(*reference) == 0
+            other.server == origin.server
+                && self.archive.shown(*reference) == 0
+                && !self.archive.is_past(other)
         };
         let empty = || self.archive.origins().filter(is_empty).count();
         if !may_be_many && empty() >= limit as usize / EMPTY_ORIGINS_SHARE {

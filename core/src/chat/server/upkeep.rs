@@ -59,6 +59,7 @@ impl ChatServer {
         }
         if soon.plan_pulls {
             self.show_waiting(out);
+            self.settle_pasts(now, false, out);
             self.plan_pulls(now, out);
         }
         if soon.acknowledge {
@@ -91,6 +92,7 @@ impl ChatServer {
         if self.timers.second <= now {
             self.timers.second = now + SECOND_US;
             self.refill(out);
+            self.tend_places(now, out);
         }
         if let Some(deadline) = self.draining_until {
             self.go_on_draining(now, deadline, out);
@@ -165,13 +167,15 @@ impl ChatServer {
         if waited && now.since_us(self.join_progress.1) >= JOIN_STALL_US {
             return true;
         }
-        self.linked_peers().all(|(_, peer)| {
-            let mut held = peer.held_at_link.iter().enumerate().filter(|(_, number)| **number > 0);
-            held.all(|(origin, number)| {
-                let origin = OriginRef(origin as u32);
-                self.archive.shown(origin) + self.waiting.count(origin) >= *number
+        self.pasts_are_settled()
+            && self.linked_peers().all(|(_, peer)| {
+                let mut held =
+                    peer.held_at_link.iter().enumerate().filter(|(_, number)| **number > 0);
+                held.all(|(origin, number)| {
+                    let origin = OriginRef(origin as u32);
+                    self.archive.shown(origin) + self.waiting.count(origin) >= *number
+                })
             })
-        })
     }
 
     /// A new second: everyone may ask again.

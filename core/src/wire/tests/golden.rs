@@ -26,6 +26,8 @@ const NEW_YEAR: Clock = Clock(1_767_225_600_000_000);
 const ALL: Scope<'static> = Scope::Room("#all");
 pub(super) const TALK: Scope<'static> = Scope::Talk { low: ADA, high: BOB, other: "bob" };
 const TAG: Tag = Tag([0x77; 16]);
+const PAST: peer::Past =
+    peer::Past { through: THERE, vector: Fixed64(0x5555_5555_5555_5555), digest: TAG };
 const CLUSTER: Tag = Tag([0x99; 16]);
 
 const ENTRY: entry::Entry<'static> = entry::Entry {
@@ -343,6 +345,12 @@ fn hold_linking(held: &mut Vec<&'static str>) {
             more: false,
             forgot: false,
             counted: Seq::new(&RANGES),
+        },
+        peer::Pasts { pasts: Seq::new(&[PAST]) },
+        peer::FloorPast {
+            past: PAST,
+            clock: NEW_YEAR,
+            rows: Seq::new(&[(Scope::Room("#all"), 250)]),
         },
     );
 }

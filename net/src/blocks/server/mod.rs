@@ -174,7 +174,7 @@ fn start(mut config: BlockServerConfig) -> Result<RunningBlockServer, BlockServe
     if let Some(limit) = config.limits.wrong() {
         return Err(BlockServerError::Limit(limit));
     }
-    cut_to_descriptors(&mut config.limits, &config.log);
+    cut_to_descriptors(&mut config.limits, &config.log)?;
     let limits = &config.limits;
     let directory = Directory::open(
         &config.directory,
@@ -277,13 +277,17 @@ impl Drop for EndOthers {
     }
 }
 
-/// Takes no more connections and files than there are descriptors for.
-fn cut_to_descriptors(limits: &mut BlockLimits, log: &Log) {
+/// Takes no more connections and files than there are descriptors for; refuses to serve a handful.
+fn cut_to_descriptors(limits: &mut BlockLimits, log: &Log) -> Result<(), BlockServerError> {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let spare = DESCRIPTORS_SPARE + u64::from(limits.refused_max);
-    let most = u32::try_from(descriptors.saturating_sub(spare)).unwrap_or(u32::MAX).max(2);
+    let most = u32::try_from(descriptors.saturating_sub(spare)).unwrap_or(u32::MAX);
+    if most < DESCRIPTORS_MIN {
+        let source = io::Error::other(format!("this process may have {descriptors}"));
+        return Err(BlockServerError::Resource { what: "enough descriptors", source });
+    }
     if limits.connections_max.saturating_add(limits.open_files_max) <= most {
-        return;
+        return Ok(());
     }
     let connections_max = limits.connections_max.min(most / 2);
     let open_files_max = limits.open_files_max.min(most - connections_max);
@@ -294,7 +298,10 @@ fn cut_to_descriptors(limits: &mut BlockLimits, log: &Log) {
         ));
     }
     (limits.connections_max, limits.open_files_max) = (connections_max, open_files_max);
+    Ok(())
 }
 
+/// With fewer for connections and files a server serves nobody well.
+const DESCRIPTORS_MIN: u32 = 64;
 /// Descriptors for listener, directories that are being listed, and whatever else a process needs.
 const DESCRIPTORS_SPARE: u64 = 160;

@@ -8,6 +8,7 @@ use cordee_core::Time;
 use cordee_core::chat::server::DialId;
 use cordee_core::ids::ConnId;
 use cordee_core::time::SECOND_US;
+use cordee_core::wire::Reason;
 
 /// Addresses that are dialled, and those that fail.
 #[derive(Debug, Default)]
@@ -49,10 +50,15 @@ impl Dials {
         self.note(address, now, why)
     }
 
-    /// A connection ended. If it was dialled and never was a link, its address fails.
-    pub(super) fn ended(&mut self, conn: ConnId, now: Time, why: &str) -> Option<String> {
+    /// A connection ended. If it was dialled and never was a link, its address fails; unless another
+    /// connection is that link.
+    pub(super) fn ended(&mut self, conn: ConnId, now: Time, why: Reason) -> Option<String> {
+        if why == Reason::Redundant {
+            self.linked(conn);
+            return None;
+        }
         let address = self.connected.remove(&conn)?;
-        self.note(address, now, why)
+        self.note(address, now, why.text())
     }
 
     fn note(&mut self, address: String, now: Time, why: &str) -> Option<String> {
@@ -94,10 +100,11 @@ mod tests {
                 told.extend(dials.failed(DialId(second), at(second), "refused"));
             } else {
                 dials.connected(DialId(second), CONN);
-                told.extend(dials.ended(CONN, at(second), "wrong_cluster"));
+                told.extend(dials.ended(CONN, at(second), Reason::WrongCluster));
             }
         }
-        assert_eq!(told, ["no link with b:5000: wrong_cluster"]);
+        let why = Reason::WrongCluster.text();
+        assert_eq!(told, [format!("no link with b:5000: {why}")]);
     }
 
     #[test]
@@ -108,7 +115,7 @@ mod tests {
         dials.begin(DialId(2), "b:5000".to_owned());
         dials.connected(DialId(2), CONN);
         dials.linked(CONN);
-        assert_eq!(dials.ended(CONN, at(9), "ended"), None);
+        assert_eq!(dials.ended(CONN, at(9), Reason::Ended), None);
         dials.begin(DialId(3), "b:5000".to_owned());
         assert_eq!(dials.failed(DialId(3), at(10), "refused"), None, "it has just begun");
     }

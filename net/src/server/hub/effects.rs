@@ -3,6 +3,7 @@
 use cordee_core::chat::server::Effect;
 use cordee_core::ids::ConnId;
 use cordee_core::log::Items;
+use cordee_core::wire::Reason;
 
 use super::{Ended, Hub};
 use crate::server::node::Node;
@@ -73,7 +74,7 @@ impl<N: Node> Hub<N> {
             Effect::Unpause { conn } => self.unpause(conn),
             Effect::Discard { conn } => self.order_known(conn, Command::Discard { conn }),
             Effect::Close { conn, reason } => {
-                self.unlink(conn, reason.word());
+                self.unlink(conn, reason);
             }
             Effect::Crash => {
                 self.ended = Some(Ended::Crashed);
@@ -104,7 +105,7 @@ impl<N: Node> Hub<N> {
 
     /// Forgets a connection: the pump sends what is queued and closes it, its reader discards what still comes.
     /// Returns whether it was known.
-    pub(super) fn unlink(&mut self, conn: ConnId, why: &str) -> bool {
+    pub(super) fn unlink(&mut self, conn: ConnId, why: Reason) -> bool {
         let Some(link) = self.links.remove(conn) else { return false };
         if let Some(line) = self.dials.ended(conn, self.parts.clock.now(), why) {
             self.parts.log.warn(&line);
@@ -113,7 +114,7 @@ impl<N: Node> Hub<N> {
         if link.peer {
             self.parts.log.info(&format!("lost the link with {}: {why}", link.address));
         } else {
-            self.parts.log.debug(&format!("closed {}: {why}", link.address));
+            self.parts.log.debug(&format!("closed {}: {}", link.address, why.word()));
         }
         self.order(conn, Command::Close { conn });
         true

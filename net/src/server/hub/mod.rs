@@ -191,7 +191,7 @@ impl<N: Node> Hub<N> {
             Some(End::Broken(error)) if self.links.has(conn) => {
                 self.input(now, Input::Broken { conn, error });
             }
-            Some(End::Closed) => self.on_closed(now, conn, Reason::Ended.word()),
+            Some(End::Closed) => self.on_closed(now, conn, Reason::Ended),
             Some(_) => {}
         }
     }
@@ -205,7 +205,7 @@ impl<N: Node> Hub<N> {
         }
     }
 
-    fn on_closed(&mut self, now: Time, conn: ConnId, why: &str) {
+    fn on_closed(&mut self, now: Time, conn: ConnId, why: Reason) {
         if self.unlink(conn, why) {
             self.input(now, Input::Closed { conn });
         }
@@ -249,7 +249,7 @@ impl<N: Node> Hub<N> {
                 if self.links.has(conn) {
                     self.refusals.warn(now, &self.parts.log, &why);
                     self.order_bytes(conn, &bye(Reason::TooManyConnections));
-                    self.on_closed(now, conn, &why);
+                    self.on_closed(now, conn, Reason::TooManyConnections);
                 }
             }
             Event::Persisted { through, durable } => {

@@ -99,7 +99,7 @@ impl PolledServer {
         let listener = listen(config.listen).map_err(cannot_listen)?;
         listener.set_nonblocking(true).map_err(cannot_listen)?;
         let local_addr = local_addr(&listener).map_err(cannot_listen)?;
-        cut_connections(&mut config.limits, &config.log);
+        cut_connections(&mut config.limits, &config.log)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let inbox = Arc::new(Inbox::waking(wake.map_err(descriptors)?));
         let (clock, entropy) = (Clock::start(), draw()?);

@@ -216,7 +216,7 @@ impl World {
             }
         }
         let before = archive.rows();
-        let raised = archive.adopt_floor(&floor);
+        let raised = archive.adopt_floor(&floor).raised;
         model.adopt(archive, &floor);
         let change: i128 = raised.iter().map(|r| i128::from(r.after) - i128::from(r.before)).sum();
         assert_eq!(i128::from(archive.rows()) - i128::from(before), change, "every change is told");

@@ -140,7 +140,7 @@ fn names_rooms_and_topics_change() {
     let expected = [
         "renamed ada Ada own ",
         "done 5",
-        "renamed bob bob~2 ",
+        "renamed bob bob~2 name_lost",
         "renamed Ada Ada~2 own name_lost",
         "room #x",
         "topic #x t by bob",
