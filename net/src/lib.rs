@@ -4,6 +4,7 @@
 //! Nothing here knows a protocol beyond the framing; nothing there knows a socket.
 
 mod address;
+pub mod blocks;
 pub mod client;
 mod clock;
 mod log;
@@ -12,6 +13,7 @@ pub mod server;
 mod socket;
 pub mod supervise;
 mod sync;
+mod tcp_info;
 mod threads;
 
 pub use log::{Level, Log};

@@ -264,6 +264,10 @@ fn the_guide_names_every_code_and_every_request() {
     for reason in Reason::ALL.iter().filter(|reason| reason.code() < Reason::FileUnknown.code()) {
         assert!(guide.contains(&format!("`{}`", reason.word())), "{}", reason.word());
     }
+    let of_blocks = include_str!("../../../../docs/blocks.md");
+    for reason in Reason::ALL.iter().filter(|reason| reason.code() >= Reason::FileUnknown.code()) {
+        assert!(of_blocks.contains(&format!("`{}`", reason.word())), "{}", reason.word());
+    }
     for key in ["say", "join", "leave", "topic", "name", "search", "history", "users", "rooms"] {
         assert!(guide.contains(&format!("{{\"{key}\":")), "{key}");
     }

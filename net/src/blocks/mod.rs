@@ -1,0 +1,3 @@
+//! Files, block by block: the server that offers them.
+
+pub mod server;
