@@ -317,7 +317,12 @@ mod tests {
     }
 
     fn is_believed(origins: &[FloorOrigin], authors: &[FloorAuthor]) -> bool {
-        let floor = Floor { origins: origins.to_vec(), authors: authors.to_vec(), forgot: false };
+        let floor = Floor {
+            origins: origins.to_vec(),
+            authors: authors.to_vec(),
+            forgot: false,
+            pasts: Vec::new(),
+        };
         floor.is_believable()
     }
 
