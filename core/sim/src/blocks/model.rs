@@ -51,13 +51,13 @@ impl Model {
             requests_max: config.requests_max as usize,
             connection_per_block: config.connection_per_block,
             window_blocks: config.sequential.then_some(config.in_flight_bytes_max / block),
+            low: known.iter().take_while(|stored| **stored).count(),
             stored: known,
             in_flight: vec![0; blocks],
             in_flight_bytes: 0,
             in_flight_bytes_peak: 0,
             conns: BTreeMap::new(),
             requests_seen: 0,
-            low: 0,
             is_over: false,
         }
     }

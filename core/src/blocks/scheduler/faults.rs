@@ -234,7 +234,9 @@ impl Scheduler {
     ) {
         let Some(at) = self.conn_at(id) else { return };
         self.free_owned(at);
-        let conn = self.conns.remove(at);
+        let mut conn = self.conns.remove(at);
+        conn.rate.end(now);
+        self.sources[conn.source].rate = conn.rate.clone();
         if !conn.is_closing() {
             self.trial.disturb();
         }
@@ -321,6 +323,9 @@ impl Scheduler {
                 || self.starved_at(now, index).is_some_and(|at| at <= now)
         };
         if !self.sources.is_empty() && (0..self.sources.len()).all(is_starved) {
+            for source in self.sources.iter_mut().filter(|source| source.troubles.is_empty()) {
+                source.note(Trouble::Silent);
+            }
             self.finish(Some(Effect::Failed), out);
         }
     }

@@ -97,6 +97,10 @@ impl Scheduler {
         conn.requests_max = requests_max.clamp(1, self.config.requests_max);
         conn.heard = now;
         conn.waits = WaitMeter::new(now, rtt_us);
+        if self.config.connection_per_block {
+            // Its one block is over before anything could be learned from it.
+            conn.rate = self.sources[conn.source].rate.clone();
+        }
         if self.trial.phase.added().is_none_or(|added| added.conn != id) {
             self.trial.disturb();
         }

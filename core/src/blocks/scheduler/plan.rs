@@ -82,6 +82,7 @@ impl Scheduler {
             self.cancel_suspects(out);
             most = self.room_blocks();
         }
+        most = most.saturating_sub(self.reserve_blocks(view, at));
         let blocks = self.run_blocks(view, at).min(most);
         if let Some(run) = self.find_free(source, blocks) {
             self.free.remove_range(run.clone());
@@ -233,6 +234,16 @@ impl Scheduler {
     fn room_blocks(&self) -> u64 {
         let room = self.config.in_flight_bytes_max.saturating_sub(self.in_flight_bytes());
         room / u64::from(self.config.layout.block_bytes())
+    }
+
+    /// How much of that is left to the fastest, which a slow one would keep from work for long.
+    fn reserve_blocks(&self, view: &View, at: usize) -> u64 {
+        let Some(fastest) = view.fastest.filter(|fastest| *fastest != at) else { return 0 };
+        let block = u64::from(self.config.layout.block_bytes());
+        let half = (self.config.in_flight_bytes_max / block).div_ceil(2);
+        let conn = &self.conns[fastest];
+        let needed = in_time(conn.rate.rate(view.now), HORIZON_US) / block + 1;
+        needed.min(half).saturating_sub(conn.in_flight_blocks())
     }
 
     fn may_pay(&self, now: Time) -> bool {

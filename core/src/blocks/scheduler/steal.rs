@@ -108,6 +108,9 @@ impl Scheduler {
     /// Whether a block that is on its way will be here sooner when we ask for it, too.
     fn is_hedge_of_use(&self, now: Time, at: usize, victim: &Victim) -> bool {
         let conn = &self.conns[at];
+        if !conn.rate.is_known() {
+            return victim.finish_us > SLOW_US + 2 * conn.rtt_us;
+        }
         let block = u64::from(self.config.layout.block_bytes());
         let ours_us = time_us(block, conn.rate.rate(now)).saturating_add(conn.rtt_us);
         let is_sooner = ours_us < victim.finish_us / 4 * 3;
