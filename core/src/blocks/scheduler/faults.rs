@@ -114,7 +114,12 @@ impl Scheduler {
     pub(super) fn may_probe(&self, now: Time, conn: &Conn) -> bool {
         let is_due = conn.suspicion.is_some_and(|suspicion| suspicion.probe_at <= now);
         let awaits = conn.runs.iter().any(|run| !run.is_cancelled);
-        is_due && conn.is_open() && !awaits && conn.runs.len() < conn.requests_max as usize
+        let may_ask = !self.config.connection_per_block || conn.asked == 0;
+        is_due
+            && may_ask
+            && conn.is_open()
+            && !awaits
+            && conn.runs.len() < conn.requests_max as usize
     }
 
     /// Asks a suspect for a block that stays free.

@@ -97,10 +97,6 @@ impl Scheduler {
         conn.requests_max = requests_max.clamp(1, self.config.requests_max);
         conn.heard = now;
         conn.waits = WaitMeter::new(now, rtt_us);
-        if self.config.connection_per_block {
-            // Its one block is over before anything could be learned from it.
-            conn.rate = self.sources[conn.source].rate.clone();
-        }
         if self.trial.phase.added().is_none_or(|added| added.conn != id) {
             self.trial.disturb();
         }
@@ -135,7 +131,8 @@ impl Scheduler {
     fn open(&mut self, now: Time, source: usize, out: &mut Outbox<Effect>) -> FetchConn {
         let conn = FetchConn(self.next_conn);
         self.next_conn = self.next_conn.checked_add(1).expect("fewer than 2^32 connections");
-        self.conns.push(Conn::new(conn, source, now));
+        let rate = self.sources[source].rate.clone();
+        self.conns.push(Conn { rate, ..Conn::new(conn, source, now) });
         out.push(Effect::Connect { source: SourceId(source as u32), conn });
         conn
     }

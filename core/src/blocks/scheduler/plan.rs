@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::api::Effect;
-use super::runs::{Conn, Run};
+use super::runs::{Conn, Run, Stage};
 use super::{Scheduler, bytes_of};
 use crate::outbox::Outbox;
 use crate::time::{MILLI_US, SECOND_US, Time};
@@ -24,6 +24,8 @@ const HORIZON_US: u64 = 50 * MILLI_US;
 const RUN_US: u64 = 250 * MILLI_US;
 /// A run is not longer, however fast a source is.
 const RUN_BYTES_MAX: u64 = 64 << 20;
+/// So long a connection that takes the place of another counts as if it were there.
+const COMING_US: u64 = 200 * MILLI_US;
 /// While others are being waited for, those who could help look so often.
 const LOOK_US: u64 = 20 * MILLI_US;
 
@@ -38,7 +40,10 @@ impl Scheduler {
     fn view(&self, now: Time) -> View {
         let (mut sum, mut best, mut fastest) = (0_u64, 0, None);
         for (at, conn) in self.conns.iter().enumerate() {
-            if !self.may_be_asked(now, conn) {
+            let is_coming = self.config.connection_per_block
+                && conn.stage == Stage::Connecting
+                && now.since_us(conn.since) < COMING_US;
+            if !is_coming && !self.may_be_asked(now, conn) {
                 continue;
             }
             let rate = conn.rate.rate(now);
@@ -51,7 +56,11 @@ impl Scheduler {
             sum = sum.min(bucket.bytes_per_s());
         }
         let partial: u64 = self.conns.iter().map(|conn| conn.partial).sum();
-        let missing = self.missing_bytes().saturating_sub(partial);
+        let mut missing = self.missing_bytes().saturating_sub(partial);
+        if self.config.sequential {
+            // Whoever is slow would keep all others from going on.
+            missing = missing.min(self.config.in_flight_bytes_max);
+        }
         View { now, finish_us: time_us(missing, sum), fastest }
     }
 
