@@ -32,8 +32,11 @@ const LOOK_US: u64 = 20 * MILLI_US;
 impl Scheduler {
     pub(super) fn plan(&mut self, now: Time, out: &mut Outbox<Effect>) {
         let view = self.view(now);
-        for at in 0..self.conns.len() {
-            while self.ask(&view, at, out) {}
+        // Those that are not known yet show first what they can.
+        for is_known in [false, true] {
+            for at in 0..self.conns.len() {
+                while self.conns[at].rate.is_known() == is_known && self.ask(&view, at, out) {}
+            }
         }
     }
 
@@ -247,7 +250,9 @@ impl Scheduler {
 
     /// How much of that is left to the fastest, which a slow one would keep from work for long.
     fn reserve_blocks(&self, view: &View, at: usize) -> u64 {
-        let Some(fastest) = view.fastest.filter(|fastest| *fastest != at) else { return 0 };
+        let is_known = self.conns[at].rate.is_known();
+        let fastest = view.fastest.filter(|fastest| is_known && *fastest != at);
+        let Some(fastest) = fastest else { return 0 };
         let block = u64::from(self.config.layout.block_bytes());
         let half = (self.config.in_flight_bytes_max / block).div_ceil(2);
         let conn = &self.conns[fastest];

@@ -47,9 +47,13 @@ impl Scheduler {
         }
         let theirs = &mut self.conns[victim.at].runs[victim.run];
         let end = theirs.keep;
-        theirs.keep = end - tail.max(1);
+        let mut first = end - tail.max(1);
+        // Others may have stored some of them.
+        while let Some(stored) = self.stored.next(first).filter(|stored| *stored < end) {
+            first = self.stored.next_missing(stored);
+        }
+        theirs.keep = first;
         theirs.is_extra_welcome = is_hedge;
-        let first = theirs.keep;
         self.hedges += u64::from(is_hedge);
         let mut run = self.new_run(first..end);
         run.is_hedge = is_hedge;
