@@ -74,6 +74,14 @@ impl Model {
         self.conns.get(&conn).is_some_and(|conn| conn.is_open && !conn.is_closing)
     }
 
+    /// What comes next on a connection: the request, the block, and whether it was taken back.
+    #[must_use]
+    pub fn next_of(&self, conn: FetchConn) -> Option<(u64, u64, bool)> {
+        let requests = &self.conns.get(&conn)?.requests;
+        let (request, (blocks, is_cancelled)) = requests.first_key_value()?;
+        Some((*request, *blocks.first()?, *is_cancelled))
+    }
+
     /// Before the scheduler is told.
     pub fn before(&mut self, input: &Input) {
         match *input {

@@ -151,7 +151,7 @@ impl Scheduler {
         while let Some(run) = senders().find(|run| run.in_flight().contains(&block)) {
             block = self.free.next(run.end)?;
         }
-        Some(block)
+        (block < self.window_end()).then_some(block)
     }
 
     pub(super) fn on_bad(

@@ -145,9 +145,15 @@ impl Scheduler {
             return Some(self.free.run_at(first, most));
         }
         let first = self.free.next(self.low)?;
-        let window = self.config.in_flight_bytes_max / u64::from(self.config.layout.block_bytes());
-        let most = most.min((self.low + window).saturating_sub(first));
+        let most = most.min(self.window_end().saturating_sub(first));
         (most > 0).then(|| self.free.run_at(first, most))
+    }
+
+    /// In order, nothing is asked for further ahead than what may be in flight.
+    pub(super) fn window_end(&self) -> u64 {
+        let layout = &self.config.layout;
+        let window = self.config.in_flight_bytes_max / u64::from(layout.block_bytes());
+        if self.config.sequential { self.low + window } else { layout.blocks() }
     }
 
     pub(super) fn new_run(&mut self, blocks: Range<u64>) -> Run {
