@@ -243,8 +243,7 @@ fn whatever_sources_do_every_block_is_stored_once_or_everybody_is_named() {
     let (mut done, mut failed) = (0, 0);
     for seed in 0..400 {
         let outcome = std::panic::catch_unwind(|| run_fetch(&draw_fetch(seed), false));
-        let outcome =
-            outcome.unwrap_or_else(|_| panic!("seed {seed}: soak --blocks --seed {seed}"));
+        let outcome = outcome.unwrap_or_else(|_| panic!("soak_blocks --seed {seed}"));
         done += u32::from(outcome.ending == Ending::Done);
         failed += u32::from(outcome.ending == Ending::Failed);
     }
