@@ -27,6 +27,8 @@ pub(super) struct Source {
     pub(super) is_failing: bool,
     /// How often it spoke something else than the protocol.
     pub(super) garbage: u32,
+    /// It gave a block since it last took one from another: taking back and forth comes to an end.
+    pub(super) may_take: bool,
     /// So many good blocks, one at a time, and it is trusted again.
     pub(super) probation: u32,
     /// Connections beyond the first that helped, or may.
@@ -48,6 +50,7 @@ impl Source {
             alive_at: now,
             is_failing: false,
             garbage: 0,
+            may_take: true,
             probation: 0,
             extra: 0,
             bytes: 0,
@@ -69,6 +72,7 @@ impl Source {
     pub(super) fn succeeded(&mut self, now: Time) {
         self.alive_at = now;
         self.is_failing = false;
+        self.may_take = true;
         self.backoff.reset();
         self.probation = self.probation.saturating_sub(1);
     }
