@@ -241,7 +241,11 @@ impl Scheduler {
         self.free_owned(at);
         let mut conn = self.conns.remove(at);
         conn.rate.end(now);
-        self.sources[conn.source].rate = conn.rate.clone();
+        if conn.asked > 0 {
+            let source = &mut self.sources[conn.source];
+            source.rate = conn.rate.clone();
+            source.waits = Some(conn.waits.clone());
+        }
         if !conn.is_closing() {
             self.trial.disturb();
         }

@@ -96,7 +96,8 @@ impl Scheduler {
         conn.rtt_us = rtt_us;
         conn.requests_max = requests_max.clamp(1, self.config.requests_max);
         conn.heard = now;
-        conn.waits = WaitMeter::new(now, rtt_us);
+        let known = self.sources[conn.source].waits.clone();
+        conn.waits = known.unwrap_or(WaitMeter::new(now, rtt_us));
         if self.trial.phase.added().is_none_or(|added| added.conn != id) {
             self.trial.disturb();
         }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::api::Trouble;
-use super::meters::RateMeter;
+use super::meters::{RateMeter, WaitMeter};
 use crate::backoff::Backoff;
 use crate::time::{MILLI_US, SECOND_US, Time};
 
@@ -13,8 +13,9 @@ const RETRY_US_MAX: u64 = 10 * SECOND_US;
 
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// What its last connection gave.
+    /// What its last connection gave, and how long that could be silent.
     pub(super) rate: RateMeter,
+    pub(super) waits: Option<WaitMeter>,
     /// Where in the file it goes on.
     pub(super) cursor: u64,
     pub(super) dropped: Option<Trouble>,
@@ -43,6 +44,7 @@ impl Source {
     pub(super) fn new(cursor: u64, now: Time) -> Source {
         Source {
             rate: RateMeter::default(),
+            waits: None,
             cursor,
             dropped: None,
             retry_at: now,
