@@ -84,10 +84,8 @@ impl Scheduler {
                     self.free_owned(at);
                     self.reclaim_all();
                 }
-                Some(suspicion) => {
-                    if suspicion.since + SUSPECT_US_MAX <= now && self.any_works() {
-                        self.close(at, Some(Trouble::Silent), out);
-                    }
+                Some(suspicion) if suspicion.since + SUSPECT_US_MAX <= now && self.any_works() => {
+                    self.close(at, Some(Trouble::Silent), out);
                 }
                 _ => {}
             }
