@@ -72,22 +72,17 @@ impl Scheduler {
     pub(super) fn suspect_silent(&mut self, now: Time, out: &mut Outbox<Effect>) {
         for at in 0..self.conns.len() {
             let conn = &mut self.conns[at];
-            match conn.suspicion {
-                None if stall_at(conn).is_some_and(|at| at <= now) => {
-                    conn.suspicion = Some(Suspicion {
-                        since: now,
-                        probe_at: now + PROBE_US,
-                        probe_us: PROBE_US,
-                    });
-                    self.sources[conn.source].note(Trouble::Silent);
-                    self.trial.disturb();
-                    self.free_owned(at);
-                    self.reclaim_all();
-                }
-                Some(suspicion) if suspicion.since + SUSPECT_US_MAX <= now && self.any_works() => {
+            if let Some(suspicion) = conn.suspicion {
+                if suspicion.since + SUSPECT_US_MAX <= now && self.any_works() {
                     self.close(at, Some(Trouble::Silent), out);
                 }
-                _ => {}
+            } else if stall_at(conn).is_some_and(|at| at <= now) {
+                conn.suspicion =
+                    Some(Suspicion { since: now, probe_at: now + PROBE_US, probe_us: PROBE_US });
+                self.sources[conn.source].note(Trouble::Silent);
+                self.trial.disturb();
+                self.free_owned(at);
+                self.reclaim_all();
             }
         }
     }
