@@ -330,7 +330,12 @@ impl Machine for Scheduler {
             Input::Connected { conn, rtt_us, requests_max } => {
                 self.on_connected(now, conn, rtt_us, requests_max);
             }
-            Input::Arrived { conn, bytes } => self.on_arrived(now, conn, bytes, out),
+            Input::Arrived { conn, bytes } => {
+                self.on_arrived(now, conn, bytes, out);
+                if self.has_enough(now, conn) {
+                    return;
+                }
+            }
             Input::Stored { conn, block } => self.on_stored(now, conn, block, out),
             Input::Bad { conn, block } => self.on_bad(now, conn, block, out),
             Input::Ended { conn, request, end } => self.on_ended(now, conn, request, end, out),
