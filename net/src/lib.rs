@@ -4,6 +4,7 @@
 //! Nothing here knows a protocol beyond the framing; nothing there knows a socket.
 
 mod address;
+pub mod blocks;
 pub mod client;
 mod clock;
 mod log;

@@ -1,0 +1,3 @@
+//! Files in blocks: who serves them, who fetches them.
+
+pub mod fetch;
