@@ -12,6 +12,11 @@ pub(crate) const CHAT_PORT: u16 = 5_000;
 /// How many chat servers there are unless told otherwise.
 pub(crate) const CHAT_SERVERS: u16 = 5;
 
+/// The port of a block server.
+pub(crate) const BLOCK_PORT: u16 = 4_545;
+/// Where servers listen unless told otherwise.
+pub(crate) const LOOPBACK: &str = "127.0.0.1";
+
 /// A host, or an address with its port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Address {
@@ -103,6 +108,13 @@ pub(crate) fn default_servers() -> Vec<String> {
     (CHAT_PORT..CHAT_PORT + CHAT_SERVERS)
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string())
         .collect()
+}
+
+/// The addresses at which servers of all kinds are looked for.
+pub(crate) fn all_default_servers() -> Vec<String> {
+    let mut servers = default_servers();
+    servers.push(SocketAddr::from((Ipv4Addr::LOCALHOST, BLOCK_PORT)).to_string());
+    servers
 }
 
 /// Letters, digits, `-`, `_` and `.`; RFC 1123, section 2.1, and what is found in the wild.

@@ -12,7 +12,7 @@ use cordee_core::Limits;
 use cordee_net::supervise::{Event, Policy, Program, ReservedPort, Supervisor};
 use crossbeam_channel::{Receiver, never, select, unbounded};
 
-use crate::address::{Address, CHAT_PORT, CHAT_SERVERS};
+use crate::address::{Address, CHAT_PORT, CHAT_SERVERS, LOOPBACK};
 use crate::failure::{Failure, failed, usage};
 use crate::size::Size;
 use crate::{print, signals};
@@ -81,11 +81,16 @@ pub(crate) struct ChatServer {
 
 /// Runs the servers until a signal ends them.
 pub(crate) fn run(args: &ChatServer) -> Result<(), Failure> {
-    serve(args, || ())
+    serve(args, Vec::new(), || ())
 }
 
-/// Runs the servers; `when_ready` is called once all of them accept connections.
-pub(crate) fn serve(args: &ChatServer, when_ready: impl FnOnce()) -> Result<(), Failure> {
+/// Runs the servers and `others` beside them; `when_ready` is called once all of them accept
+/// connections.
+pub(crate) fn serve(
+    args: &ChatServer,
+    others: Vec<Program>,
+    when_ready: impl FnOnce(),
+) -> Result<(), Failure> {
     let plan = Plan::new(args)?;
     for place in &plan.places {
         if !place.port.address().ip().is_loopback() {
@@ -98,12 +103,15 @@ pub(crate) fn serve(args: &ChatServer, when_ready: impl FnOnce()) -> Result<(), 
     }
     let signals = signals::channel()?;
     let (sender, events) = unbounded();
-    let supervisor = Supervisor::start(plan.programs(args), Policy::default(), move |event| {
+    let mut programs = plan.programs(args);
+    programs.extend(others);
+    let names: Vec<String> = programs.iter().map(|program| program.name.clone()).collect();
+    let supervisor = Supervisor::start(programs, Policy::default(), move |event| {
         // Nobody listens any more only at the very end. The queue stays short: restarts are slow.
         let _ = sender.send(event);
     });
     let supervisor = supervisor.map_err(|error| failed(format!("no server can run: {error}")))?;
-    attend(&plan, &supervisor, &signals, &events, when_ready)
+    attend(&names, &supervisor, &signals, &events, when_ready)
 }
 
 /// Where each server listens, and how it is reached.
@@ -181,15 +189,15 @@ impl Plan {
 
 /// Tells what happens, until all is over.
 fn attend(
-    plan: &Plan,
+    names: &[String],
     supervisor: &Supervisor,
     signals: &Receiver<u32>,
     events: &Receiver<Event>,
     when_ready: impl FnOnce(),
 ) -> Result<(), Failure> {
-    let name = |child: usize| format!("chat server {}", plan.places[child].port.address());
+    let name = |child: usize| names[child].as_str();
     let mut when_ready = Some(when_ready);
-    let mut waiting = plan.places.len();
+    let mut waiting = names.len();
     let mut outcome = Ok(());
     let mut signals = signals.clone();
     loop {
@@ -325,18 +333,21 @@ fn hard_limit(args: &ChatServer) -> u32 {
 
 fn reserve(ip: IpAddr, first: u16, index: u16) -> Result<ReservedPort, Failure> {
     let port = if first == 0 { 0 } else { first + index };
-    let address = SocketAddr::new(ip, port);
+    reserve_port(SocketAddr::new(ip, port), "chat-server -p PORT")
+}
+
+/// Keeps a port for a child; `mend` is the command that takes another one.
+pub(crate) fn reserve_port(address: SocketAddr, mend: &str) -> Result<ReservedPort, Failure> {
     ReservedPort::new(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => failed(format!(
-            "{address} is in use: stop what listens there, or take other ports: cordee \
-                 chat-server -p PORT"
+            "{address} is in use: stop what listens there, or take other ports: cordee {mend}"
         )),
         _ => failed(format!("{address} cannot be listened on: {error}")),
     })
 }
 
 fn loopback() -> Address {
-    Address { host: "127.0.0.1".to_owned(), port: None }
+    Address { host: LOOPBACK.to_owned(), port: None }
 }
 
 /// The name of a cluster that was given none.

@@ -5,6 +5,8 @@
 //! up              everything on this machine        chat_server::serve
 //! chat_server     servers, kept alive               cordee_net::supervise
 //!   worker          one server, one process         cordee_net::server
+//! block_server    serves files                      cordee_net::blocks::server
+//!   worker          the same, kept alive by up
 //! chat            the client                        cordee_net::client
 //!   conversation    from requests to commands of the client; what the faces have in common
 //!   commands        what can be asked for, and how it is typed
@@ -17,13 +19,15 @@
 //!   face_plain      lines in, lines out
 //!   face_json       JSON lines in, JSON lines out
 //! status, forget  how servers stand                 cordee_net::observe
-//! address, size, failure, print, signals            shared by all
+//! address, size, failure, print, signals, descriptors   shared by all
 //! ```
 #![forbid(unsafe_code)]
 
 mod address;
+mod block_server;
 mod chat;
 mod chat_server;
+mod descriptors;
 mod failure;
 mod forget;
 mod print;
@@ -59,6 +63,7 @@ struct Cordee {
 enum Command {
     Up(up::Up),
     ChatServer(chat_server::ChatServer),
+    BlockServer(block_server::Args),
     Chat(chat::Chat),
     Status(status::Status),
     Forget(forget::Forget),
@@ -83,9 +88,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[&str]) -> Result<(), Failure> {
-    // Not a command for people: how a supervisor starts one server.
+    // No commands for people: how a supervisor starts one server.
     if let Some((&worker::COMMAND, args)) = args.split_first() {
         return worker::run(args);
+    }
+    if let Some((&block_server::worker::COMMAND, args)) = args.split_first() {
+        return block_server::worker::run(args);
     }
     let cordee = match Cordee::from_args(&["cordee"], args) {
         Ok(cordee) => cordee,
@@ -99,6 +107,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         None => Err(failure::usage("a command is missing: cordee --help lists them")),
         Some(Command::Up(args)) => up::run(&args),
         Some(Command::ChatServer(args)) => chat_server::run(&args),
+        Some(Command::BlockServer(args)) => block_server::run(&args),
         Some(Command::Chat(args)) => chat::run(&args),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::Forget(args)) => forget::run(&args),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use argh::FromArgs;
 use cordee_net::client::MemberState;
-use cordee_net::observe::{ObserveError, Observer, ServerReport, UserReport};
+use cordee_net::observe::{
+    BlockServerReport, ObserveError, Observer, ServerReport, Service, UserReport,
+};
 use serde_json::{Value, json};
 
 use crate::address::{self, Address};
@@ -15,8 +17,8 @@ use crate::chat_server::{CLUSTER_DEFAULT, check_cluster};
 use crate::failure::{Failure, failed};
 use crate::print;
 
-/// Show how chat servers stand: their archives, users, members and memory. Servers with equal
-/// digests hold the same.
+/// Show how servers stand. Of chat servers: their archives, users, members and memory; those with equal
+/// digests hold the same. Of block servers: their files and transfers.
 #[derive(FromArgs, Debug)]
 #[argh(
     subcommand,
@@ -27,7 +29,7 @@ use crate::print;
     note = "Exit code 1 when a server that was asked does not answer within two seconds."
 )]
 pub(crate) struct Status {
-    /// host:port (those of 127.0.0.1:5000 to 5004 that answer)
+    /// host:port (those of 127.0.0.1:5000 to 5004 and 127.0.0.1:4545 that answer)
     #[argh(positional, arg_name = "addr")]
     addresses: Vec<Address>,
 
@@ -39,7 +41,7 @@ pub(crate) struct Status {
     #[argh(option, short = 'p')]
     port: Option<u16>,
 
-    /// name of the cluster (cordee)
+    /// name of the cluster of chat servers (cordee)
     #[argh(option, default = "CLUSTER_DEFAULT.to_owned()", arg_name = "name")]
     cluster: String,
 
@@ -52,14 +54,20 @@ pub(crate) struct Status {
     json: bool,
 }
 
-type Answer = Result<(ServerReport, Option<Vec<UserReport>>), ObserveError>;
+type Answer = Result<Standing, ObserveError>;
+
+/// How a server stands.
+enum Standing {
+    Chat(Box<ServerReport>, Option<Vec<UserReport>>),
+    Blocks(BlockServerReport),
+}
 
 /// Asks all at once and prints the answers in the order in which they were asked for.
 pub(crate) fn run(args: &Status) -> Result<(), Failure> {
     check_cluster(&args.cluster)?;
     let asked = address::servers(&args.addresses, args.address.as_ref(), args.port)?;
     let told = !asked.is_empty();
-    let asked = if told { asked } else { address::default_servers() };
+    let asked = if told { asked } else { address::all_default_servers() };
     let mut answers: Vec<(&str, Answer)> = thread::scope(|scope| {
         let ask = |address| scope.spawn(move || ask(address, &args.cluster, args.users));
         let asking: Vec<_> = asked.iter().map(|address| (address, ask(address))).collect();
@@ -73,8 +81,8 @@ pub(crate) fn run(args: &Status) -> Result<(), Failure> {
         answers.retain(|(_, answer)| !matches!(answer, Err(ObserveError::Connect(_))));
         if answers.is_empty() {
             return Err(failed(
-                "no chat server answers at 127.0.0.1:5000 to 5004: start some with cordee up, or \
-                 give an address",
+                "no server answers at 127.0.0.1:5000 to 5004 or 127.0.0.1:4545: start some with \
+                 cordee up, or give an address",
             ));
         }
     }
@@ -86,22 +94,32 @@ pub(crate) fn run(args: &Status) -> Result<(), Failure> {
 
 fn ask(address: &str, cluster: &str, users: bool) -> Answer {
     let mut observer = Observer::connect(address, cluster, PATIENCE)?;
-    if users {
-        let (report, users) = observer.report_with_users(PATIENCE)?;
-        return Ok((report, Some(users)));
-    }
-    Ok((observer.report(PATIENCE)?, None))
+    Ok(match (observer.service(), users) {
+        (Service::Blocks, _) => Standing::Blocks(observer.block_report(PATIENCE)?),
+        (Service::Chat, false) => Standing::Chat(Box::new(observer.report(PATIENCE)?), None),
+        (Service::Chat, true) => {
+            let (report, users) = observer.report_with_users(PATIENCE)?;
+            Standing::Chat(Box::new(report), Some(users))
+        }
+    })
 }
 
 fn print_answers(answers: &[(&str, Answer)], json: bool) -> std::io::Result<()> {
     let mut users_shown = false;
     for (address, answer) in answers {
         match (answer, json) {
-            (Ok((report, users)), true) => {
+            (Ok(Standing::Blocks(report)), true) => {
+                let object = block_report_json(address, report).to_string();
+                print::line(escape_json(&object))?;
+            }
+            (Ok(Standing::Blocks(report)), false) => {
+                print::line(block_report_text(address, report))?;
+            }
+            (Ok(Standing::Chat(report, users)), true) => {
                 let object = report_json(report, users.as_deref()).to_string();
                 print::line(escape_json(&object))?;
             }
-            (Ok((report, users)), false) => {
+            (Ok(Standing::Chat(report, users)), false) => {
                 print::line(report_text(report))?;
                 if let Some(users) = users
                     && !std::mem::replace(&mut users_shown, true)
@@ -117,6 +135,32 @@ fn print_answers(answers: &[(&str, Answer)], json: bool) -> std::io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// One object, documented in `docs/blocks.md`; members are only ever added.
+fn block_report_json(address: &str, report: &BlockServerReport) -> Value {
+    json!({
+        "role": "block-server",
+        "address": address,
+        "pid": report.pid,
+        "files": report.files,
+        "transfers": report.transfers,
+        "bytes_sent": report.bytes_sent,
+        "connections": report.connections,
+    })
+}
+
+fn block_report_text(address: &str, report: &BlockServerReport) -> String {
+    format!(
+        "block server {}, process {}\n  files    {}\n  sending  {} transfers, {} connections\n  sent     \
+         {:.1} MB",
+        escape(address),
+        report.pid,
+        report.files,
+        report.transfers,
+        report.connections,
+        report.bytes_sent as f64 / 1e6
+    )
 }
 
 /// One object, documented in `docs/chat.md`; members are only ever added.
@@ -271,6 +315,29 @@ mod tests {
         assert!(with_users.ends_with(
             r##""user_list":[{"name":"ada","online":true,"server":"127.0.0.1:5000","rooms":["#all"]}]}"##
         ));
+    }
+
+    #[test]
+    fn a_block_server_is_shown_as_documented() {
+        let report = BlockServerReport {
+            pid: 42,
+            files: 3,
+            transfers: 2,
+            bytes_sent: 1_500_000,
+            connections: 4,
+        };
+        assert_eq!(
+            block_report_json("127.0.0.1:4545", &report).to_string(),
+            concat!(
+                r#"{"role":"block-server","address":"127.0.0.1:4545","pid":42,"files":3,"#,
+                r#""transfers":2,"bytes_sent":1500000,"connections":4}"#
+            )
+        );
+        assert_eq!(
+            block_report_text("127.0.0.1:4545", &report),
+            "block server 127.0.0.1:4545, process 42\n  files    3\n  sending  2 transfers, 4 \
+             connections\n  sent     1.5 MB"
+        );
     }
 
     #[test]

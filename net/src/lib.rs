@@ -13,6 +13,7 @@ pub mod server;
 mod socket;
 pub mod supervise;
 mod sync;
+mod tcp_info;
 mod threads;
 
 pub use log::{Level, Log};

@@ -1,4 +1,5 @@
-//! Asks one server how it stands: blocking, on the caller's thread, with a deadline.
+//! Asks one server how it stands: blocking, on the caller's thread, with a deadline. Whom it asks, a chat
+//! server or a block server, it learns when it is welcomed.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -17,11 +18,36 @@ use std::time::{Duration, Instant};
 
 use cordee_core::framing::{Deframer, FRAME_BYTES_MAX, Frame, frames};
 use cordee_core::ids::{Clock, ServerId, SessionId, Tag};
+use cordee_core::wire::block::{AskBlockServer, BlockServerStatus, BlockWelcome, Refused};
 use cordee_core::wire::chat::{
     AskServer, Done, Failed, Forget, MemberState, ServerStatus, UserList,
 };
 use cordee_core::wire::hello::{Bye, Hello, Magic, Role, Transport, Welcome};
 use cordee_core::wire::{Fixed64, Message, Reason, VERSION_MAJOR, VERSION_MINOR, WireError};
+
+/// What answers at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Service {
+    /// A chat server: [`Observer::report`].
+    Chat,
+    /// A block server: [`Observer::block_report`].
+    Blocks,
+}
+
+/// How a block server stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlockServerReport {
+    /// The process that serves.
+    pub pid: u32,
+    /// How many files it serves, as of a few seconds ago.
+    pub files: u64,
+    /// Runs of blocks and files that are being sent or wait.
+    pub transfers: u32,
+    /// Bytes of files that it has sent since it started.
+    pub bytes_sent: u64,
+    /// Open connections, this one among them.
+    pub connections: u32,
+}
 
 /// How a server stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,11 +142,12 @@ pub struct Observer {
     stream: TcpStream,
     deframer: Deframer,
     requests: u64,
+    service: Service,
 }
 
 impl Observer {
-    /// Connects to the server at `address` (`host:port`) of the cluster of that name, within
-    /// `timeout`; looking up a name takes as long as the system lets it.
+    /// Connects to the server at `address` (`host:port`), within `timeout`: a block server, or a chat
+    /// server of the cluster of that name. Looking up a name takes as long as the system lets it.
     ///
     /// # Errors
     ///
@@ -135,7 +162,7 @@ impl Observer {
             address.to_socket_addrs().map_err(ObserveError::Address)?.collect();
         let stream = dial(&addresses, deadline)?;
         let deframer = Deframer::new(FRAME_BYTES_MAX);
-        let mut observer = Observer { stream, deframer, requests: 0 };
+        let mut observer = Observer { stream, deframer, requests: 0, service: Service::Chat };
         let hello = Hello {
             magic: Magic,
             major: VERSION_MAJOR,
@@ -146,16 +173,56 @@ impl Observer {
             cluster,
         };
         observer.send(&hello, deadline)?;
-        observer.receive(deadline, |frame| Ok((frame.kind == Welcome::KIND).then_some(())))?;
+        observer.service = observer.receive(deadline, |frame| match frame.kind {
+            Welcome::KIND => Ok(Some(Service::Chat)),
+            BlockWelcome::KIND => Ok(Some(Service::Blocks)),
+            _ => Ok(None),
+        })?;
         Ok(observer)
+    }
+
+    /// What answers there.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Asks how the block server stands.
+    ///
+    /// # Errors
+    ///
+    /// An [`ObserveError`]: [`ObserveError::Timeout`] after `timeout`, [`ObserveError::Refused`] with
+    /// [`Reason::WrongService`] when it is none.
+    pub fn block_report(&mut self, timeout: Duration) -> Result<BlockServerReport, ObserveError> {
+        self.ask(Service::Blocks)?;
+        let deadline = after(timeout);
+        self.requests += 1;
+        let request = self.requests;
+        self.send(&AskBlockServer { request }, deadline)?;
+        self.receive(deadline, |frame| match frame.kind {
+            BlockServerStatus::KIND => {
+                Ok(Some(block_report(&BlockServerStatus::parse(frame.payload)?)))
+            }
+            Refused::KIND => {
+                let Refused { reason, detail, .. } = Refused::parse(frame.payload)?;
+                Err(refused(reason, detail))
+            }
+            _ => Ok(None),
+        })
+    }
+
+    /// A server of another kind would not understand what is asked.
+    fn ask(&self, service: Service) -> Result<(), ObserveError> {
+        if self.service == service { Ok(()) } else { Err(refused(Reason::WrongService, "")) }
     }
 
     /// Asks how the server stands.
     ///
     /// # Errors
     ///
-    /// An [`ObserveError`], [`ObserveError::Timeout`] after `timeout` among them.
+    /// As [`block_report`](Self::block_report).
     pub fn report(&mut self, timeout: Duration) -> Result<ServerReport, ObserveError> {
+        self.ask(Service::Chat)?;
         let deadline = after(timeout);
         self.send(&AskServer { users: false }, deadline)?;
         self.receive(deadline, |frame| match frame.kind {
@@ -173,6 +240,7 @@ impl Observer {
         &mut self,
         timeout: Duration,
     ) -> Result<(ServerReport, Vec<UserReport>), ObserveError> {
+        self.ask(Service::Chat)?;
         let deadline = after(timeout);
         self.send(&AskServer { users: true }, deadline)?;
         let (mut status, mut users, mut complete) = (None, Vec::new(), false);
@@ -202,6 +270,7 @@ impl Observer {
     /// [`Reason::MemberItself`] when it is the server that is asked, or [`Reason::OperatorOnly`];
     /// and as [`report`](Self::report).
     pub fn forget(&mut self, address: &str, timeout: Duration) -> Result<(), ObserveError> {
+        self.ask(Service::Chat)?;
         let deadline = after(timeout);
         self.requests += 1;
         let request = self.requests;
@@ -299,6 +368,16 @@ fn broken(error: io::Error) -> ObserveError {
 
 fn refused(reason: Reason, detail: &str) -> ObserveError {
     ObserveError::Refused { reason, detail: detail.to_owned() }
+}
+
+fn block_report(status: &BlockServerStatus) -> BlockServerReport {
+    BlockServerReport {
+        pid: status.pid,
+        files: status.files,
+        transfers: status.transfers,
+        bytes_sent: status.bytes_sent,
+        connections: status.connections,
+    }
 }
 
 fn report(status: &ServerStatus<'_>) -> ServerReport {

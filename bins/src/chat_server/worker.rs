@@ -9,7 +9,7 @@ use cordee_core::Limits;
 use cordee_net::server::{self, Ended, OnCrash, ServerConfig};
 use cordee_net::supervise::die_with_parent;
 use cordee_net::{Level, Log};
-use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::failure::{Failure, failed, usage};
 use crate::{print, signals};
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
     die_with_parent(worker.parent).map_err(|error| failed(error.to_string()))?;
     // It was run by another path than its own; only its name in lists is at stake.
     let _ = std::fs::write("/proc/self/comm", "cordee");
-    raise_descriptors();
+    crate::descriptors::raise();
     let running = server::ChatServer::start(config(&worker))
         .map_err(|error| failed(format!("chat server {}: {error}", worker.listen)))?;
     let stopper = running.stopper();
@@ -110,13 +110,6 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
         Ok(ended) => Err(failed(format!("chat server {}: {ended:?}", worker.listen))),
         Err(error) => Err(failed(format!("chat server {}: {error}", worker.listen))),
     }
-}
-
-/// Every connection is a descriptor: takes as many as this process may have.
-fn raise_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    // With fewer the server takes fewer connections, and says so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn config(worker: &Worker) -> ServerConfig {

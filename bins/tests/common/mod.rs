@@ -13,6 +13,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
+pub mod block_server;
 pub mod raw;
 pub mod terminal;
 pub mod witness;

@@ -1,3 +1,4 @@
-//! Files in blocks: who serves them, who fetches them.
+//! Files in blocks: the server that offers them, and who fetches them.
 
 pub mod fetch;
+pub mod server;

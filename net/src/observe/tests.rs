@@ -170,3 +170,34 @@ fn whoever_waits_for_as_long_as_it_takes_has_a_time_that_a_clock_can_count() {
     drop(observer);
     thread.join().expect("no panic");
 }
+
+#[test]
+fn one_connection_finds_out_whom_it_asks() {
+    let welcome_of_blocks = bytes(&BlockWelcome { minor: 0, requests_max: 64 });
+    let answer = BlockServerStatus {
+        request: 1,
+        pid: 77,
+        files: 3,
+        transfers: 2,
+        bytes_sent: 1 << 40,
+        connections: 5,
+    };
+    let (address, server) = serve(vec![welcome_of_blocks, bytes(&answer)], 3);
+    let mut observer = Observer::connect(&address, "lab", PATIENCE).expect("it is welcome");
+    assert_eq!(observer.service(), Service::Blocks);
+    let refused = observer.report(PATIENCE).expect_err("it is no chat server");
+    assert!(matches!(refused, ObserveError::Refused { reason: Reason::WrongService, .. }));
+    let report = observer.block_report(PATIENCE).expect("it answers");
+    assert_eq!((report.pid, report.files, report.transfers), (77, 3, 2));
+    assert_eq!((report.bytes_sent, report.connections), (1 << 40, 5));
+    drop(observer);
+    server.join().expect("it saw nothing wrong");
+
+    let (address, server) = serve(vec![welcome()], 100);
+    let mut observer = Observer::connect(&address, "lab", PATIENCE).expect("it is welcome");
+    assert_eq!(observer.service(), Service::Chat);
+    let refused = observer.block_report(PATIENCE).expect_err("it is no block server");
+    assert!(matches!(refused, ObserveError::Refused { reason: Reason::WrongService, .. }));
+    drop(observer);
+    server.join().expect("it saw nothing wrong");
+}

@@ -86,7 +86,7 @@ impl Spool {
     pub(in super::super) fn wait(&self, time: Duration) {
         let state = lock(&self.state);
         if state.bytes > FULL_BYTES {
-            let _ = crate::sync::wait_for(&self.changed, state, time);
+            let _ = crate::sync::wait_timeout(&self.changed, state, time);
         }
     }
 
