@@ -52,6 +52,12 @@ impl Fetch {
         Fetch { config, cancel: Cancel::new() }
     }
 
+    /// The same, stopped by `cancel`, which may stop others, too.
+    #[must_use]
+    pub fn stopped_by(self, cancel: Cancel) -> Fetch {
+        Fetch { cancel, ..self }
+    }
+
     /// What stops it.
     #[must_use]
     pub fn cancel(&self) -> Cancel {
@@ -85,6 +91,12 @@ impl FetchTree {
     #[must_use]
     pub fn new(config: FetchConfig) -> FetchTree {
         FetchTree { config, cancel: Cancel::new() }
+    }
+
+    /// The same, stopped by `cancel`, which may stop others, too.
+    #[must_use]
+    pub fn stopped_by(self, cancel: Cancel) -> FetchTree {
+        FetchTree { cancel, ..self }
     }
 
     /// What stops it.

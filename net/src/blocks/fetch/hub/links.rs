@@ -69,7 +69,7 @@ pub(super) enum Heard {
     /// A part of a directory, as it came.
     Listing { link: LinkId, payload: Vec<u8> },
     /// A request for either was refused.
-    Refused { link: LinkId, reason: Reason, detail: String },
+    Refused { link: LinkId, reason: Reason },
     /// Payload.
     Data(What),
     /// A connection is gone.
@@ -253,7 +253,7 @@ impl Link {
                     let retry_us = u64::from(refused.retry_ms) * 1_000;
                     return Heard::NotOpened { link: id, reason, retry_us, detail };
                 }
-                Heard::Refused { link: id, reason, detail }
+                Heard::Refused { link: id, reason }
             }
             Hashes::KIND => Heard::Hashes { link: id, payload },
             Listing::KIND => Heard::Listing { link: id, payload },
