@@ -10,6 +10,7 @@
 //!   └── History: what must hold, independent of the code under test
 //! ```
 
+pub mod blocks;
 mod client;
 mod draw;
 mod drive;

@@ -1,6 +1,7 @@
 //! A file in blocks: their hashes, how they fold into the hash of the whole, and how one file is
 //! fetched from many sources.
 
+pub mod agreement;
 mod manifest;
 pub mod scheduler;
 mod set;

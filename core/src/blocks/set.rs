@@ -138,6 +138,22 @@ impl BlockSet {
         self.blocks
     }
 
+    /// The blocks of the set from `first` on without a gap, at most `most`.
+    #[must_use]
+    pub fn run_at(&self, first: u64, most: u64) -> Range<u64> {
+        let end = first.saturating_add(most).min(self.blocks);
+        let mut block = first;
+        while block < end {
+            let word = !(self.words[(block / 64) as usize] >> (block % 64));
+            let (ones, rest) = (u64::from(word.trailing_zeros()), 64 - block % 64);
+            block += ones.min(rest);
+            if ones < rest {
+                break;
+            }
+        }
+        first..block.min(end).max(first)
+    }
+
     /// Its blocks as runs that do not touch, in order.
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> {
         let mut from = 0;
@@ -203,6 +219,10 @@ mod tests {
                 let missing = (from..blocks).find(|block| !plain.contains(block));
                 assert_eq!(set.next_missing(from), missing.unwrap_or(blocks));
                 assert_eq!(set.len(), plain.len() as u64);
+                let most = prng.below(150);
+                let run = (from..blocks).take(most as usize);
+                let run = run.take_while(|block| plain.contains(block)).count() as u64;
+                assert_eq!(set.run_at(from, most), from..from + run);
             }
             let of_runs: BTreeSet<u64> = set.runs().flatten().collect();
             assert_eq!(of_runs, plain);

@@ -1,0 +1,1 @@
+//! Fetches drawn from a seed, and what must hold of each.
