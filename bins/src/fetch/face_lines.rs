@@ -48,7 +48,11 @@ pub(super) fn describe(progress: &Progress) -> String {
     match progress.stage {
         Stage::Asking => format!("asking {of} sources"),
         Stage::Checking => {
-            format!("checking what is there: {} % of {}", figures::share(bytes, total), figures::bytes(total))
+            format!(
+                "checking what is there: {} % of {}",
+                figures::share(bytes, total),
+                figures::bytes(total)
+            )
         }
         Stage::Finishing => format!("{}: writing to the disk", figures::bytes(total)),
         Stage::Fetching => {

@@ -227,9 +227,9 @@ fn config(args: &Fetch) -> Result<FetchConfig, Failure> {
 fn source(text: &str) -> Result<Source, Failure> {
     let wrong = |error: String| usage(format!("--from {error}"));
     if text.contains("://") {
-        return text.parse().map_err(|error: cordee_net::blocks::fetch::SourceError| {
-            wrong(error.to_string())
-        });
+        return text
+            .parse()
+            .map_err(|error: cordee_net::blocks::fetch::SourceError| wrong(error.to_string()));
     }
     let address: Address = text.parse().map_err(wrong)?;
     Ok(Source::Server(address.or_port(BLOCK_PORT).to_string()))

@@ -40,7 +40,9 @@ pub enum FetchError {
         path: PathText,
     },
     /// Somebody else fetches that file.
-    #[error("{path} is being fetched by another process: wait for its end, or give another name with -o")]
+    #[error(
+        "{path} is being fetched by another process: wait for its end, or give another name with -o"
+    )]
     Locked {
         /// The unfinished file.
         path: PathText,

@@ -12,12 +12,6 @@ use super::link::Spool;
 use super::report::Report;
 use super::target::{Found, Part, Version, directory_of, hash_file, look_at};
 
-/// What was found out about a file.
-struct Known {
-    agreed: Agreed,
-    manifest: Option<Manifest>,
-}
-
 /// Fetches the file `name`.
 pub(super) fn fetch(
     hub: &mut Hub<'_>,
@@ -29,12 +23,12 @@ pub(super) fn fetch(
     if let Target::File(path) = target {
         check_place(path)?;
     }
-    let known = find_out(hub, name)?;
+    let known = hub.agree(name)?;
     let mut report = Report {
         name: name.to_owned(),
         path: None,
-        bytes: known.agreed.layout.length(),
-        hash: known.agreed.root,
+        bytes: known.layout.length(),
+        hash: known.root,
         verified: known.manifest.is_some(),
         was_there: false,
         resumed_bytes: 0,
@@ -68,28 +62,16 @@ fn check_place(path: &Path) -> Result<(), FetchError> {
         .map_err(|error| FetchError::target("write into", directory, error))
 }
 
-fn find_out(hub: &mut Hub<'_>, name: &str) -> Result<Known, FetchError> {
-    let mut agreed = hub.agree(name)?;
-    loop {
-        if !agreed.has_hashes {
-            return Ok(Known { agreed, manifest: None });
-        }
-        if let Some(manifest) = hub.manifest(&agreed)? {
-            return Ok(Known { agreed, manifest: Some(manifest) });
-        }
-        agreed = hub.agree_again(name)?;
-    }
-}
-
 fn to_file(
     hub: &mut Hub<'_>,
     config: &FetchConfig,
     name: &str,
     path: &Path,
-    known: &Known,
+    known: &Agreed,
     report: &mut Report,
 ) -> Result<(), FetchError> {
-    let Known { agreed, manifest } = known;
+    let agreed = known;
+    let manifest = &known.manifest;
     let total = agreed.layout.length();
     let wanted = agreed.root.map(|root| (agreed.layout, root));
     match look_at(path, manifest.as_ref(), wanted, |bytes| hub.checked(bytes, total))? {
@@ -123,16 +105,18 @@ fn receive(
     hub: &mut Hub<'_>,
     config: &FetchConfig,
     name: &str,
-    known: &Known,
+    known: &Agreed,
     part: &mut Part,
     report: &mut Report,
     stored_any: &mut bool,
 ) -> Result<(), FetchError> {
-    let Known { agreed, manifest } = known;
+    let agreed = known;
+    let manifest = &known.manifest;
     let version = version(agreed, manifest.is_some());
     let total = agreed.layout.length();
     let hashes = manifest.as_ref().map(Manifest::hashes);
-    let stored = part.stored(&version, hashes, config.recheck, |bytes| hub.checked(bytes, total))?;
+    let stored =
+        part.stored(&version, hashes, config.recheck, |bytes| hub.checked(bytes, total))?;
     let stored = stored.ok_or(FetchError::Cancelled)?;
     report.resumed_bytes = bytes_of(&stored, agreed);
     *stored_any = !stored.is_empty();
@@ -179,13 +163,12 @@ fn receive(
 
 fn work<'w>(
     name: &'w str,
-    known: &'w Known,
+    known: &'w Agreed,
     part: &'w mut Part,
     stored: BlockSet,
     only: Option<usize>,
 ) -> Work<'w> {
-    let manifest = known.manifest.clone();
-    Work { name, agreed: &known.agreed, manifest, stored, output: Output::Part(part), only }
+    Work { name, agreed: known, stored, output: Output::Part(part), only }
 }
 
 /// The hash of what was received.
@@ -217,13 +200,12 @@ fn bytes_of(stored: &BlockSet, agreed: &Agreed) -> u64 {
         .sum()
 }
 
-fn to_stdout(hub: &mut Hub<'_>, name: &str, known: &Known) -> Result<Received, FetchError> {
+fn to_stdout(hub: &mut Hub<'_>, name: &str, known: &Agreed) -> Result<Received, FetchError> {
     let (spool, thread) = Spool::start()?;
     let result = hub.transfer(Work {
         name,
-        agreed: &known.agreed,
-        manifest: known.manifest.clone(),
-        stored: BlockSet::new(known.agreed.layout.blocks()),
+        agreed: known,
+        stored: BlockSet::new(known.layout.blocks()),
         output: Output::Spool(std::sync::Arc::clone(&spool)),
         only: None,
     });

@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn what_is_no_source_is_refused() {
-        for text in ["", "h", "h:", "h:70000", ":1", "a b:1", "http://", "http://u@h/", "http://h:x/"]
+        for text in
+            ["", "h", "h:", "h:70000", ":1", "a b:1", "http://", "http://u@h/", "http://h:x/"]
         {
             assert_eq!(source(text), Err(SourceError::Neither(text.to_owned())), "{text}");
         }

@@ -121,9 +121,8 @@ fn run_lane(
     let mut hub = Hub::new(config.clone(), cancel.clone(), &mut tell);
     while !cancel.is_cancelled() {
         let Some(listed) = files.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-        let result = place(&config.name, root, &listed.name).and_then(|path| {
-            file::fetch(&mut hub, &config, &listed.name, &Target::File(path))
-        });
+        let result = place(&config.name, root, &listed.name)
+            .and_then(|path| file::fetch(&mut hub, &config, &listed.name, &Target::File(path)));
         let name = listed.name.clone();
         let length = listed.length;
         let result = Box::new(result);
@@ -135,8 +134,9 @@ fn run_lane(
 
 /// Where a file goes; its directories are made.
 fn place(directory: &str, root: &Path, name: &str) -> Result<PathBuf, FetchError> {
-    let refused = |why: names::BadName| {
-        FetchError::Sources { why: format!("refused: {why}"), sources: Vec::new() }
+    let refused = |why: names::BadName| FetchError::Sources {
+        why: format!("refused: {why}"),
+        sources: Vec::new(),
     };
     let path = names::below(directory, name).map_err(refused)?;
     names::check_way(root, &path).map_err(refused)?;

@@ -13,6 +13,8 @@ pub(super) struct Peer {
     pub(super) source: Source,
     /// What it answered when it was last asked for the file.
     pub(super) answer: Answer,
+    /// The agreement was not told of the answer.
+    pub(super) is_news: bool,
     /// When to ask again, if there is use in it.
     pub(super) ask_at: Option<Instant>,
     pub(super) failures: u32,
@@ -35,7 +37,7 @@ pub(super) enum Answer {
     /// The file is there.
     Opened(super::links::Opened),
     /// It is being hashed.
-    Hashing { hashed: u64, blocks: u64 },
+    Hashing { hashed: u64, length: u64, block_bytes: u32 },
     /// It does not have it, or does not answer.
     Fault(Fault),
     /// The name is a directory's.
@@ -69,6 +71,7 @@ impl Peer {
         Peer {
             source: source.clone(),
             answer: Answer::None,
+            is_news: false,
             ask_at: None,
             failures: 0,
             left_out: None,
@@ -88,6 +91,7 @@ impl Peer {
             }
             _ => Answer::None,
         };
+        self.is_news = true;
         self.ask_at = Some(now);
         self.failures = 0;
         self.left_out = None;
@@ -95,6 +99,12 @@ impl Peer {
         self.details.clear();
         self.bytes_before = 0;
         self.seen = Seen::default();
+    }
+
+    /// Takes an answer.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        self.answer = answer;
+        self.is_news = true;
     }
 
     /// Remembers what was wrong, for the report.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use cordee_core::blocks::agreement::Version;
 use cordee_core::blocks::scheduler::{Fault, Trouble};
-use cordee_core::blocks::{BlockHash, Manifest, Root};
+use cordee_core::blocks::{BlockHash, Manifest, ManifestError};
 use cordee_core::wire::Message;
 use cordee_core::wire::block::{HASHES_MAX, Hashes};
 
@@ -11,57 +12,48 @@ use super::super::error::FetchError;
 use super::super::link::LinkId;
 use super::super::report::Stage;
 use super::super::target::empty_root;
-use super::agree::Agreed;
-use super::links::Heard;
-use super::{Answer, Hub};
+use super::Hub;
+use super::links::{Heard, Opened};
 
 impl Hub<'_> {
-    /// The manifest; `None` when nobody could give one that is right: then it must be agreed anew.
-    pub(in super::super) fn manifest(
+    /// The manifest of a version, from this source; what is wrong with it, if it gives none.
+    pub(super) fn manifest_of(
         &mut self,
-        agreed: &Agreed,
-    ) -> Result<Option<Manifest>, FetchError> {
-        let Some(root) = agreed.root else { return Ok(None) };
-        let layout = agreed.layout;
+        peer: usize,
+        version: &Version,
+    ) -> Result<Result<Manifest, (Trouble, String)>, FetchError> {
+        let Version { root, layout } = *version;
+        let lie = |error: ManifestError| (Trouble::Corrupt, error.to_string());
+        if layout.blocks() == 0 && root != empty_root(&layout) {
+            return Ok(Err(lie(ManifestError::Root)));
+        }
         if layout.blocks() <= 1 {
-            let manifest = Manifest::new(layout, root, vec![BlockHash(root.0)]).ok();
-            let right = layout.blocks() == 1 || root == empty_root(&layout);
-            if !right {
-                self.all_lie(agreed, "it gives an empty file a hash that it cannot have");
-            }
-            return Ok(manifest.filter(|_| right));
+            return Ok(Manifest::new(layout, root, vec![BlockHash(root.0)]).map_err(lie));
         }
-        while let Some(id) = self.who_has_hashes(agreed) {
-            match self.hashes_of(id, agreed)? {
-                Ok(hashes) => match Manifest::new(layout, root, hashes) {
-                    Ok(manifest) => return Ok(Some(manifest)),
-                    Err(error) => self.lies(id, &error.to_string()),
-                },
-                Err((fault, detail)) => self.give_no_hashes(id, fault, &detail),
-            }
-        }
-        Ok(None)
-    }
-
-    /// A connection on which the version is open, of a source that was not left out.
-    fn who_has_hashes(&self, agreed: &Agreed) -> Option<LinkId> {
-        let knows = |root: Option<Root>| root.is_some() && root == agreed.root;
-        let found = self.links.iter().filter(|(_, link)| {
+        let found = self.links.iter().find(|(_, link)| {
             let opened = link.opened.as_ref();
-            !link.closing
-                && self.peers[link.peer].left_out.is_none()
-                && opened.is_some_and(|opened| knows(opened.root) && self.is_of(agreed, opened))
+            let knows =
+                |opened: &Opened| opened.root == Some(root) && opened.layout() == Some(layout);
+            link.peer == peer && !link.closing && opened.is_some_and(knows)
         });
-        found.min_by_key(|(_, link)| link.peer).map(|(id, _)| *id)
+        let Some(id) = found.map(|(id, _)| *id) else {
+            return Ok(Err((Trouble::Ended, "it closed the connection".to_owned())));
+        };
+        let hashes = match self.hashes_of(id, layout.blocks())? {
+            Ok(hashes) => hashes,
+            Err((fault, detail)) => {
+                return Ok(Err((Trouble::of(fault).unwrap_or(Trouble::Ended), detail)));
+            }
+        };
+        Ok(Manifest::new(layout, root, hashes).map_err(lie))
     }
 
     /// Asks for all pages, a few at a time; in the end they are as many as blocks.
     fn hashes_of(
         &mut self,
         id: LinkId,
-        agreed: &Agreed,
+        blocks: u64,
     ) -> Result<Result<Vec<BlockHash>, (Fault, String)>, FetchError> {
-        let blocks = agreed.layout.blocks();
         let (mut asked, mut hashes) = (0, Vec::new());
         let mut deadline = Instant::now() + PAGE_WAIT;
         while (hashes.len() as u64) < blocks {
@@ -100,45 +92,6 @@ impl Hub<'_> {
             }
         }
         Ok(Ok(hashes))
-    }
-
-    /// A source whose hashes do not fold into the root that it named.
-    fn lies(&mut self, id: LinkId, detail: &str) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let peer = link.peer;
-        link.close();
-        self.leave_liar_out(peer, detail);
-    }
-
-    fn leave_liar_out(&mut self, peer: usize, detail: &str) {
-        let address = self.peers[peer].source.to_string();
-        self.note(format!("{address} lies about the file, and is left out: {detail}"));
-        self.leave_out(peer, Fault::Garbage, detail);
-        self.peers[peer].blame(Trouble::Corrupt, detail);
-    }
-
-    fn all_lie(&mut self, agreed: &Agreed, detail: &str) {
-        for peer in 0..self.peers.len() {
-            let lies = match &self.peers[peer].answer {
-                Answer::Opened(opened) => opened.root.is_some() && opened.root == agreed.root,
-                _ => false,
-            };
-            if lies {
-                self.leave_liar_out(peer, detail);
-            }
-        }
-    }
-
-    /// A source that has the hashes, and does not give them: it may still give blocks.
-    fn give_no_hashes(&mut self, id: LinkId, fault: Fault, detail: &str) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let peer = link.peer;
-        link.close();
-        if fault == Fault::Garbage {
-            self.leave_out(peer, fault, detail);
-        } else if let Some(trouble) = Trouble::of(fault) {
-            self.peers[peer].blame(trouble, detail);
-        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use cordee_core::blocks::scheduler::{Fault, FetchConn};
 use cordee_core::blocks::{Layout, Root};
 use cordee_core::wire::block::{
-    AskBlocks, AskHashes, AskList, BlockWelcome, Cancel, Hashes, Listing, Open, Opened as OpenedFrame,
-    Refused,
+    AskBlocks, AskHashes, AskList, BlockWelcome, Cancel, Hashes, Listing, Open,
+    Opened as OpenedFrame, Refused,
 };
 use cordee_core::wire::{Message, Reason};
 use rustix::io::Errno;
@@ -151,20 +151,23 @@ impl Hub<'_> {
         self.next_link += 1;
         let source = &self.peers[peer].source;
         let (shared, thread) = link::start(id, source, name, hashes, self.sender.clone())?;
-        self.links.insert(id, Link {
-            peer,
-            shared,
-            thread: Some(thread),
-            conn,
-            rtt_us: 0,
-            requests_max: 1,
-            opened: None,
-            opening: Some(deadline),
-            closing: false,
-            web: None,
-            next_request: FIRST_REQUEST,
-            outgoing: Vec::new(),
-        });
+        self.links.insert(
+            id,
+            Link {
+                peer,
+                shared,
+                thread: Some(thread),
+                conn,
+                rtt_us: 0,
+                requests_max: 1,
+                opened: None,
+                opening: Some(deadline),
+                closing: false,
+                web: None,
+                next_request: FIRST_REQUEST,
+                outgoing: Vec::new(),
+            },
+        );
         Ok(id)
     }
 
@@ -177,9 +180,10 @@ impl Hub<'_> {
     /// Lets go of connections that have not answered to opening in time: who they belong to.
     pub(super) fn overdue(&mut self) -> Vec<(usize, Option<FetchConn>)> {
         let now = Instant::now();
-        let late = self.links.values_mut().filter(|link| {
-            !link.closing && link.opening.is_some_and(|deadline| deadline <= now)
-        });
+        let late = self
+            .links
+            .values_mut()
+            .filter(|link| !link.closing && link.opening.is_some_and(|deadline| deadline <= now));
         late.map(|link| {
             link.close();
             (link.peer, link.conn.take())

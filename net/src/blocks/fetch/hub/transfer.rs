@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use cordee_core::blocks::BlockSet;
 use cordee_core::blocks::scheduler::{
     Config, Effect, Fault, FetchConn, Input, Progress, Scheduler, SourceId, Trouble,
 };
-use cordee_core::blocks::{BlockSet, Manifest};
 use cordee_core::{Machine, Outbox, Time};
 
 use super::super::error::FetchError;
@@ -25,7 +25,6 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 pub(in super::super) struct Work<'w> {
     pub(in super::super) name: &'w str,
     pub(in super::super) agreed: &'w Agreed,
-    pub(in super::super) manifest: Option<Manifest>,
     pub(in super::super) stored: BlockSet,
     pub(in super::super) output: Output<'w>,
     /// Only this source is asked.
@@ -116,7 +115,7 @@ impl Hub<'_> {
             job: Arc::new(Job {
                 id: self.next_job,
                 layout,
-                manifest: work.manifest.clone(),
+                manifest: work.agreed.manifest.clone(),
                 sink,
                 closed: AtomicBool::new(false),
             }),
@@ -308,7 +307,10 @@ impl Hub<'_> {
                     transfer.inputs.push_back(Input::Closed { conn, fault });
                 }
             }
-            Heard::Refused { .. } | Heard::Hashes { .. } | Heard::Listing { .. } | Heard::Nothing => {}
+            Heard::Refused { .. }
+            | Heard::Hashes { .. }
+            | Heard::Listing { .. }
+            | Heard::Nothing => {}
         }
         Ok(())
     }
@@ -443,7 +445,9 @@ impl Hub<'_> {
         let detail = "its file has another hash";
         self.peers[peer].blame(Trouble::Corrupt, detail);
         let address = self.peers[peer].source.to_string();
-        (self.tell)(Event::Note(format!("{address} gave the whole file, and it is wrong: {detail}")));
+        (self.tell)(Event::Note(format!(
+            "{address} gave the whole file, and it is wrong: {detail}"
+        )));
     }
 
     /// Sources that were not left out.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use cordee_core::blocks::BlockHasher;
 use cordee_core::framing::{FRAME_BYTES_MAX, HEADER_BYTES, first_frame};
+use cordee_core::wire::Message;
 use cordee_core::wire::block::SliceEnd;
 use cordee_core::wire::hello::Bye;
-use cordee_core::wire::Message;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, pipe, splice};
 use socket2::Socket;
@@ -33,7 +33,10 @@ pub(super) struct Intake<'a> {
 enum Pipe {
     /// Made when it is needed.
     NotYet,
-    There { read: OwnedFd, write: OwnedFd },
+    There {
+        read: OwnedFd,
+        write: OwnedFd,
+    },
     /// It cannot be made, or not be used with this file.
     Never,
 }
@@ -91,7 +94,7 @@ impl<'a> Intake<'a> {
         let layout = &slice.run.job.layout;
         let last = slice.blocks.end - 1;
         // Blocks at the front of the inlet that are good and not written yet: their bytes.
-        let mut good = 0..slice.blocks.start;
+        let mut good = slice.blocks.start..slice.blocks.start;
         let mut good_bytes = 0;
         for block in slice.blocks.clone() {
             let len = layout.block_len(block) as usize;
@@ -103,7 +106,8 @@ impl<'a> Intake<'a> {
                 good.start = good.end;
                 self.inlet.make_room(len + TAIL_BYTES);
             }
-            let hasher = self.fill(slice, block, good_bytes, here, if apart { TAIL_BYTES } else { 0 });
+            let hasher =
+                self.fill(slice, block, good_bytes, here, if apart { TAIL_BYTES } else { 0 });
             let mut hasher = hasher?;
             if apart {
                 let byte = self.take_end(good_bytes + here)?;
@@ -196,12 +200,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Writes the good blocks at the front of the inlet, and lets go of them.
-    fn write(
-        &mut self,
-        slice: &mut Slice<'_>,
-        blocks: u64,
-        bytes: &mut usize,
-    ) -> Result<(), Gone> {
+    fn write(&mut self, slice: &mut Slice<'_>, blocks: u64, bytes: &mut usize) -> Result<(), Gone> {
         if blocks == 0 {
             return Ok(());
         }
@@ -265,8 +264,7 @@ impl<'a> Intake<'a> {
     fn tell_up_to(&self, slice: &mut Slice<'_>, at: u64) -> Result<(), Gone> {
         let layout = &slice.run.job.layout;
         let whole = at == layout.length();
-        let up_to =
-            if whole { layout.blocks() } else { at / u64::from(layout.block_bytes()) };
+        let up_to = if whole { layout.blocks() } else { at / u64::from(layout.block_bytes()) };
         if up_to > slice.blocks.start {
             let stored = slice.blocks.start..up_to;
             slice.blocks.start = up_to;
@@ -339,9 +337,7 @@ impl<'a> Intake<'a> {
 fn end_of_slice(kind: u8, payload: &[u8]) -> Result<u8, Gone> {
     let garbage = |error: cordee_core::wire::WireError| Gone::garbage(error.to_string());
     match kind {
-        SliceEnd::KIND if payload.len() == 1 => {
-            Ok(SliceEnd::parse(payload).map_err(garbage)?.last)
-        }
+        SliceEnd::KIND if payload.len() == 1 => Ok(SliceEnd::parse(payload).map_err(garbage)?.last),
         Bye::KIND => Err(said_goodbye(&Bye::parse(payload).map_err(garbage)?)),
         _ => Err(Gone::garbage("blocks that do not end")),
     }

@@ -156,7 +156,9 @@ fn take_answer(start: &Start, kind: u8, payload: &[u8]) -> Result<(), Gone> {
     };
     let mut expected = lock(&start.shared.expected);
     match expected.front() {
-        Some(Expected::Answer { request: wanted, kind: of }) if *wanted == request && *of == kind => {
+        Some(Expected::Answer { request: wanted, kind: of })
+            if *wanted == request && *of == kind =>
+        {
             expected.pop_front();
         }
         _ => return Err(Gone::garbage("an answer to nothing that was asked")),

@@ -24,9 +24,7 @@ impl Sink {
     /// Stores whole blocks from `first` on.
     pub(super) fn store(&self, layout: &Layout, first: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Sink::File(file) => {
-                file.write_all_at(bytes, first * u64::from(layout.block_bytes()))
-            }
+            Sink::File(file) => file.write_all_at(bytes, first * u64::from(layout.block_bytes())),
             Sink::Spool(spool) => {
                 let pieces = bytes.chunks(layout.block_bytes() as usize);
                 (first..).zip(pieces).for_each(|(block, bytes)| spool.put(block, bytes));

@@ -102,8 +102,7 @@ fn take_answer(intake: &mut Intake<'_>, file: &WebFile) -> Result<(), Gone> {
         _ => return Err(Gone::garbage("an answer to nothing that was asked")),
     };
     let bytes = run.job.layout.range(run.left.start, run.left.end - run.left.start);
-    let wanted =
-        ContentRange { first: bytes.start, last: bytes.end - 1, length: file.length };
+    let wanted = ContentRange { first: bytes.start, last: bytes.end - 1, length: file.length };
     match (head.status, &head.range) {
         (206, Some(range)) if *range == wanted => {}
         (206, Some(range)) if range.length != file.length => {
@@ -311,10 +310,7 @@ mod tests {
 
     #[test]
     fn ranges_are_read() {
-        assert_eq!(
-            content_range("bytes */7"),
-            Some(ContentRange { first: 0, last: 0, length: 7 })
-        );
+        assert_eq!(content_range("bytes */7"), Some(ContentRange { first: 0, last: 0, length: 7 }));
         for text in ["", "bytes", "bytes 1-2", "bytes 1-2/*", "bytes -2/3", "lines 1-2/3"] {
             assert_eq!(content_range(text), None, "{text:?}");
         }

@@ -40,7 +40,9 @@ pub(in super::super) fn hash_blocks(
     let work = || {
         let mut buffer = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed) as usize) else { return };
+            let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed) as usize) else {
+                return;
+            };
             for block in part.clone() {
                 let hashed = hash_block(file, layout, block, &mut buffer);
                 bytes.fetch_add(layout.block_len(block).into(), Ordering::Relaxed);

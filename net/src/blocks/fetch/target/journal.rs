@@ -138,11 +138,8 @@ fn parse(bytes: &[u8], identity: &Identity) -> Option<Loaded> {
         }
     }
     let blocks = identity.layout.blocks();
-    let mut loaded = Loaded {
-        trusted: BlockSet::new(blocks),
-        synced: BlockSet::new(blocks),
-        more: !same_boot,
-    };
+    let mut loaded =
+        Loaded { trusted: BlockSet::new(blocks), synced: BlockSet::new(blocks), more: !same_boot };
     let mut damaged = false;
     let mut runs: Vec<(u64, Range<u64>)> = Vec::new();
     let mut covered = 0;
