@@ -119,6 +119,27 @@ fn slices_are_whole_blocks_of_about_a_megabyte() {
 }
 
 #[test]
+fn a_file_of_more_than_four_gigabytes_is_served_to_its_end() {
+    let directory = directory();
+    let path = directory.path().join("f");
+    let file = fs::File::create(&path).expect("it can be made");
+    // All but its end is a hole, which takes no room on the disk.
+    file.set_len(5 << 30).expect("it can be that long");
+    let end = content(1_000_000);
+    std::os::unix::fs::FileExt::write_all_at(&file, &end, (5 << 30) - 1_000_000).expect("written");
+    drop(file);
+    let server = Server::start(directory.path(), &[]);
+    let mut fetcher = server.greet();
+    let file = fetcher.open(0, "f", false).expect("it is served");
+    assert_eq!((file.opened.length, file.blocks()), (5 << 30, 20_480));
+    fetcher.ask(1, 0, 20_476, 4);
+    let last = fetcher.run(1, 20_476, 4);
+    assert!(last.len() == 1 << 20 && last.ends_with(&end));
+    fetcher.ask(2, 0, 20_479, 2);
+    assert_eq!(fetcher.refusal(2).0, Reason::BadRequest);
+}
+
+#[test]
 fn what_was_not_begun_of_a_cancelled_run_is_not_sent() {
     let directory = directory();
     let bytes = content(40 << 20);
@@ -338,4 +359,49 @@ fn a_rate_is_that_of_all_connections_together() {
     let rate = bytes as f64 / seconds;
     // Never faster; how much slower a busy machine makes it is not said.
     assert!(rate < 1_050_000.0, "{rate} bytes per second");
+}
+
+#[test]
+fn up_keeps_a_block_server_on_shared_alive() {
+    // Its ports are the well-known ones: in a network of its own nobody else has them.
+    let script = r#"
+        ip link set lo up || exit 77
+        "$CORDEE" up > up.txt 2>&1 & up=$!
+        status() { "$CORDEE" status 127.0.0.1:4545 --json; }
+        again() { for i in $(seq 600); do status && return; sleep 0.1; done > status.txt; }
+        again; cat status.txt | grep -v error
+        echo new > shared/new.txt
+        kill -9 $(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' status.txt)
+        again; grep -v error status.txt
+        "$CORDEE" status --json | grep -c role
+        kill -TERM $up; wait $up; echo "ended $?"
+        cat up.txt
+    "#;
+    let directory = directory();
+    let output = std::process::Command::new("unshare")
+        .args(["--net", "--map-root-user", "timeout", "120", "sh", "-c", script])
+        .env("CORDEE", env!("CARGO_BIN_EXE_cordee"))
+        .current_dir(directory.path())
+        .output();
+    let output = match output {
+        Ok(output) if output.status.success() => output,
+        other => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "no network of its own ({other:?}): not tested");
+            return;
+        }
+    };
+    let text = common::text(&output.stdout);
+    let statuses: Vec<serde_json::Value> = text
+        .lines()
+        .filter(|line| line.contains("block-server"))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(statuses.len() >= 2, "{text}");
+    let last = statuses.last().expect("two");
+    assert_eq!((&statuses[0]["files"], &last["files"]), (&0.into(), &1.into()), "{text}");
+    assert_ne!(statuses[0]["pid"], last["pid"], "another process: {text}");
+    assert!(text.lines().any(|line| line == "6"), "five chat servers and that one: {text}");
+    assert!(text.contains("ended 0") && text.contains("listening on 127.0.0.1:4545"), "{text}");
+    assert!(text.contains("serves what is in ./shared") && text.contains("died"), "{text}");
 }

@@ -6,7 +6,9 @@ use common::{run, text};
 
 #[test]
 fn help_is_everywhere_with_an_example() {
-    for command in [&[][..], &["up"], &["chat-server"], &["chat"], &["status"], &["forget"]] {
+    for command in
+        [&[][..], &["up"], &["chat-server"], &["block-server"], &["chat"], &["status"], &["forget"]]
+    {
         for help in ["--help", "-h", "help"] {
             let output = run(&[command, &[help]].concat());
             assert_eq!(output.status.code(), Some(0), "{command:?} {help}");
@@ -39,6 +41,15 @@ fn wrong_usage_is_2_and_one_line() {
         (&["chat-server", "--limit", "9", "--hard-limit", "8"], "--hard-limit"),
         (&["chat-server", "--copies", "0"], "--copies"),
         (&["chat-server", "--secret-file", "x"], "--secret-file"),
+        (&["block-server"], "dir"),
+        (&["block-server", ".", "-i", "127.0.0.1:4545"], "-p"),
+        (&["block-server", ".", "-p", "65536"], "65536"),
+        (&["block-server", ".", "--threads", "0"], "--threads"),
+        (&["block-server", ".", "--limit-rate", "0"], "--limit-rate"),
+        (&["block-server", ".", "--limit-rate", "fast"], "fast"),
+        (&["block-server", ".", "--block-size", "1000"], "power of two"),
+        (&["block-server", ".", "--connections", "0"], "--connections"),
+        (&["__block-server"], "cordee alone"),
         (&["forget"], "server"),
         (&["status", "a b:1"], "a b:1"),
         (&["__chat-server"], "cordee alone"),
@@ -59,6 +70,8 @@ fn what_cannot_be_done_is_1_and_one_line() {
     for (args, names) in [
         (&["chat-server", "--servers", "1", "-p", &port][..], port.as_str()),
         (&["chat-server", "-i", "192.0.2.1"], "192.0.2.1"),
+        (&["block-server", ".", "-p", &port], port.as_str()),
+        (&["block-server", "/nonexistent/files", "-p", "0"], "/nonexistent/files"),
         (&["chat", "--name", "ada", "--session", "/dev/null"], "/dev/null"),
         (&["chat", "--name", "ada", "--session", "/nonexistent/file"], "/nonexistent/file"),
         (&["status", "127.0.0.1:1"], "127.0.0.1:1"),

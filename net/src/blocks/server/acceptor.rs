@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use socket2::{SockAddr, Socket};
 
-use super::connection::Connection;
+use super::connection::{Connection, Handle};
 use super::queue::Queue;
 use super::shared::Shared;
 use super::table::{Admission, Table};
@@ -35,7 +35,7 @@ pub(super) struct Acceptor {
     listener: Socket,
     stop: Arc<AcceptorStop>,
     table: Arc<Table>,
-    queue: Arc<Queue<Box<Connection>>>,
+    queue: Arc<Queue<Handle>>,
     shared: Arc<Shared>,
     /// Given up when there are no descriptors, so that who waits can be refused.
     spare: Option<OwnedFd>,
@@ -46,7 +46,7 @@ impl Acceptor {
     pub(super) fn new(
         listener: Socket,
         table: Arc<Table>,
-        queue: Arc<Queue<Box<Connection>>>,
+        queue: Arc<Queue<Handle>>,
         shared: Arc<Shared>,
     ) -> io::Result<Acceptor> {
         listener.set_nonblocking(true)?;

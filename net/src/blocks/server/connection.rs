@@ -55,6 +55,9 @@ pub(super) struct Connection {
     acknowledged: u64,
 }
 
+/// A connection, as it goes from hand to hand.
+pub(super) type Handle = Box<Connection>;
+
 /// What a connection that is not served waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum WaitsFor {
@@ -154,11 +157,12 @@ impl Connection {
 
     fn serve(&mut self, serving: &mut Serving<'_>) -> io::Result<Outcome> {
         let shared = serving.shared;
+        let mut turn = Turn { bytes: TURN_BYTES, answers: TURN_ANSWERS };
+        // First what came: it may have come in time, and waited for a worker.
+        self.read(shared, serving.now, &mut turn)?;
         if !self.is_in_time(serving.now, shared) {
             return Ok(Outcome::Close);
         }
-        let mut turn = Turn { bytes: TURN_BYTES, answers: TURN_ANSWERS };
-        self.read(shared, serving.now, &mut turn)?;
         loop {
             let gathered = self.gather(serving, &mut turn);
             if self.out.flush(&self.socket)? > 0 {
@@ -193,6 +197,10 @@ impl Connection {
     /// Reads what came. Returns whether something did.
     fn read(&mut self, shared: &Shared, now: Instant, turn: &mut Turn) -> io::Result<bool> {
         let mut some = false;
+        if self.begun.is_some() && !self.talk.wants_input() {
+            // It cannot go on as long as nothing is read.
+            self.begun = Some(now);
+        }
         if matches!(self.talk, Talk::Unknown) && !self.ended {
             let mut first = [0];
             match recv_now(&self.socket, &mut first, RecvFlags::PEEK)? {
@@ -354,6 +362,7 @@ impl Connection {
     fn wait_for_room(&mut self, shared: &Shared) -> Outcome {
         if self.waits_for != WaitsFor::Room {
             self.waits_for = WaitsFor::Room;
+            self.progress = Instant::now();
             self.acknowledged = 0;
             if let Ok(info) = tcp_info(self.socket.as_fd()) {
                 self.acknowledged = info.acknowledged;

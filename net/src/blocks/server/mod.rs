@@ -263,7 +263,7 @@ impl Drop for Alarm {
 /// Ends the threads that have nothing to do when the poller has ended.
 struct EndOthers {
     table: Arc<Table>,
-    queue: Arc<Queue<Box<connection::Connection>>>,
+    queue: Arc<Queue<connection::Handle>>,
     shared: Arc<Shared>,
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::Timespec;
 use rustix::event::epoll;
 
-use super::connection::Connection;
+use super::connection::Handle;
 use super::queue::Queue;
 use super::shared::Shared;
 use super::table::{Table, WAKE};
@@ -20,7 +20,7 @@ pub(super) type End = Mutex<Option<Instant>>;
 #[derive(Debug)]
 pub(super) struct Poller {
     pub(super) table: Arc<Table>,
-    pub(super) queue: Arc<Queue<Box<Connection>>>,
+    pub(super) queue: Arc<Queue<Handle>>,
     pub(super) shared: Arc<Shared>,
     pub(super) end: Arc<End>,
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::connection::Connection;
+use super::connection::Handle;
 use super::shared::Shared;
 use crate::address::is_loopback;
 use crate::sync::atomic::Ordering;
@@ -45,7 +45,7 @@ struct Slot {
     registered: bool,
     refused: bool,
     address: Option<IpAddr>,
-    parked: Option<(Box<Connection>, Instant)>,
+    parked: Option<(Handle, Instant)>,
 }
 
 /// A connection's place, until it is dropped.
@@ -82,7 +82,7 @@ impl Table {
 
     /// A place for a newcomer. When there is none left, one that has not said yet what it wants gives
     /// up its own: it comes second, to be told.
-    pub(super) fn enter(self: &Arc<Table>, from: IpAddr) -> (Admission, Option<Box<Connection>>) {
+    pub(super) fn enter(self: &Arc<Table>, from: IpAddr) -> (Admission, Option<Handle>) {
         let limits = &self.shared.limits;
         let mut state = lock(&self.state);
         let counted = (!is_loopback(from)).then_some(from);
@@ -111,7 +111,7 @@ impl Table {
 
     /// Keeps a connection until its socket is ready for what it waits for, or that time has come.
     /// A connection that cannot be kept is over.
-    pub(super) fn park(&self, connection: Box<Connection>, interest: EventFlags, until: Instant) {
+    pub(super) fn park(&self, connection: Handle, interest: EventFlags, until: Instant) {
         let over = self.keep(&mut lock(&self.state), connection, interest, until);
         // Outside of the lock, which its place takes.
         drop(over);
@@ -120,10 +120,10 @@ impl Table {
     fn keep(
         &self,
         state: &mut State,
-        connection: Box<Connection>,
+        connection: Handle,
         interest: EventFlags,
         until: Instant,
-    ) -> Option<Box<Connection>> {
+    ) -> Option<Handle> {
         if state.closed {
             return Some(connection);
         }
@@ -153,7 +153,7 @@ impl Table {
     }
 
     /// The connection of which an event was reported, unless it is being served or has gone.
-    pub(super) fn ready(&self, event: u64) -> Option<Box<Connection>> {
+    pub(super) fn ready(&self, event: u64) -> Option<Handle> {
         let index = event as u32;
         let mut state = lock(&self.state);
         let slot = state.slots.get_mut(index as usize)?;
@@ -164,7 +164,7 @@ impl Table {
     }
 
     /// Those whose time has come; and how long the poller may sleep then.
-    pub(super) fn due(&self, now: Instant, into: &mut Vec<Box<Connection>>) -> Option<Instant> {
+    pub(super) fn due(&self, now: Instant, into: &mut Vec<Handle>) -> Option<Instant> {
         let mut state = lock(&self.state);
         while let Some((until, index)) = state.due.first().copied()
             && until <= now
@@ -177,7 +177,7 @@ impl Table {
     }
 
     /// Everybody who waits.
-    pub(super) fn all(&self) -> Vec<Box<Connection>> {
+    pub(super) fn all(&self) -> Vec<Handle> {
         let mut state = lock(&self.state);
         let waiting: Vec<u32> = state.due.iter().map(|(_, index)| *index).collect();
         waiting.into_iter().filter_map(|index| state.unpark(index)).collect()
@@ -239,7 +239,7 @@ impl State {
         self.free.push(index);
     }
 
-    fn unpark(&mut self, index: u32) -> Option<Box<Connection>> {
+    fn unpark(&mut self, index: u32) -> Option<Handle> {
         let (connection, until) = self.slots[index as usize].parked.take()?;
         self.due.remove(&(until, index));
         Some(connection)
@@ -247,7 +247,7 @@ impl State {
 
     /// Takes the place of one that waits and has not said what it wants: of the many that a flood opens,
     /// whichever comes first.
-    fn displace(&mut self) -> Option<Box<Connection>> {
+    fn displace(&mut self) -> Option<Handle> {
         let pending = self.due.iter().map(|(_, index)| *index).find(|index| {
             let parked = self.slots[*index as usize].parked.as_ref();
             parked.is_some_and(|(connection, _)| connection.is_pending())

@@ -50,7 +50,8 @@ pub(super) enum Next {
 impl Talk {
     /// The talk that begins with this byte. A frame that is not refused begins with a zero, as it is short.
     pub(super) fn beginning_with(byte: u8, shared: &Shared) -> Talk {
-        if byte.is_ascii_uppercase() {
+        // A request may have empty lines before it.
+        if byte.is_ascii_uppercase() || matches!(byte, b'\r' | b'\n') {
             Talk::Http(Box::new(Http::new()))
         } else {
             Talk::Fetcher(Box::new(Fetcher::new(shared)))

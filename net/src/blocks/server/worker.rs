@@ -1,7 +1,7 @@
 //! A worker: takes the connections that have something to be done, one after the other, and serves
 //! each for a bounded turn. It waits for nobody but the disk.
 
-use super::connection::{Bench, Connection, Outcome};
+use super::connection::{Bench, Handle, Outcome};
 use super::queue::Queue;
 use super::shared::Shared;
 use super::table::Table;
@@ -11,7 +11,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) table: Arc<Table>,
-    pub(super) queue: Arc<Queue<Box<Connection>>>,
+    pub(super) queue: Arc<Queue<Handle>>,
     pub(super) shared: Arc<Shared>,
 }
 

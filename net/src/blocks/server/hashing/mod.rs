@@ -49,6 +49,7 @@ struct State {
 #[derive(Debug)]
 struct Job {
     file: Arc<OpenFile>,
+    /// For each block, once the first was taken.
     hashes: Vec<BlockHash>,
     /// The first block that nobody has taken.
     next: u64,
@@ -104,7 +105,7 @@ impl Hashing {
         if !is_there && state.jobs.len() < self.jobs_max && !state.ended {
             state.jobs.push_back(Job {
                 file: Arc::clone(file),
-                hashes: vec![BlockHash::default(); file.layout.blocks() as usize],
+                hashes: Vec::new(),
                 next: 0,
                 done: 0,
             });
@@ -160,6 +161,7 @@ impl Hashing {
                 continue;
             }
             let blocks = job.file.layout.blocks();
+            job.hashes.resize(blocks as usize, BlockHash::default());
             let run = (RUN_BYTES / u64::from(job.file.layout.block_bytes())).max(1);
             let first = job.next;
             job.next = (first + run).min(blocks);
