@@ -4,7 +4,9 @@ use std::sync::Mutex;
 
 use cordee_core::blocks::scheduler::{Config, Fault};
 use cordee_core::blocks::{BlockSet, Layout};
-use cordee_sim::blocks::{Change, Ending, Fetch, MIB, Manner, Outcome, SourcePlan};
+use cordee_sim::blocks::{
+    Change, Ending, Fetch, MIB, Manner, Outcome, SourcePlan, draw_fetch, run_fetch,
+};
 
 const BLOCK_BYTES: u32 = 256 << 10;
 
@@ -234,4 +236,24 @@ fn a_second_connection_stays_only_where_it_helps() {
     let outcome = shared.run(3_600_000_000);
     print("100 MiB/s, one link", length, &outcome, length as f64 * 1e6 / (100.0 * MIB as f64));
     assert_eq!(outcome.connects, 2, "one was tried and given up");
+}
+
+#[test]
+fn whatever_sources_do_every_block_is_stored_once_or_everybody_is_named() {
+    let (mut done, mut failed) = (0, 0);
+    for seed in 0..400 {
+        let outcome = std::panic::catch_unwind(|| run_fetch(&draw_fetch(seed), false));
+        let outcome = outcome.unwrap_or_else(|_| panic!("soak_blocks --seed {seed}"));
+        done += u32::from(outcome.ending == Ending::Done);
+        failed += u32::from(outcome.ending == Ending::Failed);
+    }
+    assert!(done > 300 && failed > 10, "{done} done, {failed} failed");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_fetch() {
+    for seed in 0..20 {
+        let hash = || run_fetch(&draw_fetch(seed), false).hash;
+        assert_eq!(hash(), hash(), "seed {seed}");
+    }
 }

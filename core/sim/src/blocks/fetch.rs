@@ -366,10 +366,7 @@ impl Fetch {
                 }
             }
             Said::Cancel { conn, request } => {
-                if self.sources[at].cancel(&self.config.layout, conn, request) {
-                    let end = RunEnd::Cancelled;
-                    self.to_client(at, Input::Ended { conn, request, end });
-                }
+                self.sources[at].cancel(&self.config.layout, conn, request);
             }
             Said::Close(conn) => self.sources[at].served.retain(|served| served.conn != conn),
         }
@@ -433,7 +430,9 @@ impl Fetch {
             return;
         }
         self.bytes[at] += piece.bytes;
-        self.tell(Input::Arrived { conn, bytes: piece.bytes });
+        if piece.bytes > 0 {
+            self.tell(Input::Arrived { conn, bytes: piece.bytes });
+        }
         if let Some(block) = piece.completes.filter(|_| self.ending.is_none()) {
             let lies = match self.sources[at].plan.manner {
                 Manner::Lies(percent) => self.draw.chance("lie", &[self.inputs], percent.into()),

@@ -8,10 +8,12 @@
 
 mod fetch;
 mod model;
+mod random;
 mod source;
 
 pub use fetch::{Change, Ending, Fetch, Outcome};
 pub use model::Model;
+pub use random::{Story, draw_fetch, run_fetch};
 pub use source::{Manner, SourcePlan};
 
 /// One mebibyte in bytes.

@@ -51,13 +51,13 @@ impl Model {
             requests_max: config.requests_max as usize,
             connection_per_block: config.connection_per_block,
             window_blocks: config.sequential.then_some(config.in_flight_bytes_max / block),
+            low: known.iter().take_while(|stored| **stored).count(),
             stored: known,
             in_flight: vec![0; blocks],
             in_flight_bytes: 0,
             in_flight_bytes_peak: 0,
             conns: BTreeMap::new(),
             requests_seen: 0,
-            low: 0,
             is_over: false,
         }
     }
@@ -72,6 +72,14 @@ impl Model {
     #[must_use]
     pub fn is_open(&self, conn: FetchConn) -> bool {
         self.conns.get(&conn).is_some_and(|conn| conn.is_open && !conn.is_closing)
+    }
+
+    /// What comes next on a connection: the request, the block, and whether it was taken back.
+    #[must_use]
+    pub fn next_of(&self, conn: FetchConn) -> Option<(u64, u64, bool)> {
+        let requests = &self.conns.get(&conn)?.requests;
+        let (request, (blocks, is_cancelled)) = requests.first_key_value()?;
+        Some((*request, *blocks.first()?, *is_cancelled))
     }
 
     /// Before the scheduler is told.

@@ -124,10 +124,10 @@ impl Source {
         self.served.iter_mut().find(|served| served.conn == conn)
     }
 
-    /// Takes a run back but for what was begun. Whether it has ended with that.
-    pub(super) fn cancel(&mut self, layout: &Layout, conn: FetchConn, request: u64) -> bool {
+    /// Takes a run back but for what was begun.
+    pub(super) fn cancel(&mut self, layout: &Layout, conn: FetchConn, request: u64) {
         let begun_bytes = self.plan.begun_bytes;
-        let Some(served) = self.served(conn) else { return false };
+        let Some(served) = self.served(conn) else { return };
         let mut ahead = begun_bytes;
         for index in 0..served.tasks.len() {
             let task = &mut served.tasks[index];
@@ -146,14 +146,9 @@ impl Source {
             if task.request == request {
                 task.end = begun;
                 task.is_cancelled = true;
-                if task.next >= task.end {
-                    served.tasks.remove(index);
-                    return true;
-                }
-                return false;
+                return;
             }
         }
-        false
     }
 
     /// Cuts the next piece off, in turn among the connections.
@@ -167,6 +162,12 @@ impl Source {
             let at = (self.turn + step) % count;
             let served = &mut self.served[at];
             let Some(task) = served.tasks.front_mut() else { continue };
+            if task.next == task.end {
+                // Nothing of it is left but to say so.
+                let (conn, ends) = (served.conn, Some(task.request));
+                served.tasks.pop_front();
+                return Some(Piece { conn, bytes: 0, completes: None, ends });
+            }
             let len = u64::from(layout.block_len(task.next));
             let bytes = most.min(len - task.sent);
             task.sent += bytes;

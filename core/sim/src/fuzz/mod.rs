@@ -6,6 +6,7 @@
 //! by hand, and a changed byte is a changed choice.
 
 mod archive;
+mod blocks;
 mod mesh;
 mod net;
 mod session;
@@ -14,6 +15,7 @@ mod tests;
 mod world;
 
 pub use archive::archive;
+pub use blocks::blocks;
 pub use mesh::mesh;
 pub use session::session;
 pub use world::world;

@@ -30,6 +30,11 @@ fn the_corpus_of_archive_passes() {
 }
 
 #[test]
+fn the_corpus_of_blocks_passes() {
+    replay("blocks", blocks);
+}
+
+#[test]
 fn the_corpus_of_session_passes() {
     replay("session", session);
 }

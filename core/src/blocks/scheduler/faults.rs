@@ -114,7 +114,12 @@ impl Scheduler {
     pub(super) fn may_probe(&self, now: Time, conn: &Conn) -> bool {
         let is_due = conn.suspicion.is_some_and(|suspicion| suspicion.probe_at <= now);
         let awaits = conn.runs.iter().any(|run| !run.is_cancelled);
-        is_due && conn.is_open() && !awaits && conn.runs.len() < conn.requests_max as usize
+        let may_ask = !self.config.connection_per_block || conn.asked == 0;
+        is_due
+            && may_ask
+            && conn.is_open()
+            && !awaits
+            && conn.runs.len() < conn.requests_max as usize
     }
 
     /// Asks a suspect for a block that stays free.
@@ -146,7 +151,7 @@ impl Scheduler {
         while let Some(run) = senders().find(|run| run.in_flight().contains(&block)) {
             block = self.free.next(run.end)?;
         }
-        Some(block)
+        (block < self.window_end()).then_some(block)
     }
 
     pub(super) fn on_bad(
@@ -234,7 +239,9 @@ impl Scheduler {
     ) {
         let Some(at) = self.conn_at(id) else { return };
         self.free_owned(at);
-        let conn = self.conns.remove(at);
+        let mut conn = self.conns.remove(at);
+        conn.rate.end(now);
+        self.sources[conn.source].rate = conn.rate.clone();
         if !conn.is_closing() {
             self.trial.disturb();
         }
@@ -321,6 +328,9 @@ impl Scheduler {
                 || self.starved_at(now, index).is_some_and(|at| at <= now)
         };
         if !self.sources.is_empty() && (0..self.sources.len()).all(is_starved) {
+            for source in self.sources.iter_mut().filter(|source| source.troubles.is_empty()) {
+                source.note(Trouble::Silent);
+            }
             self.finish(Some(Effect::Failed), out);
         }
     }

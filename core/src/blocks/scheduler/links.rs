@@ -131,7 +131,8 @@ impl Scheduler {
     fn open(&mut self, now: Time, source: usize, out: &mut Outbox<Effect>) -> FetchConn {
         let conn = FetchConn(self.next_conn);
         self.next_conn = self.next_conn.checked_add(1).expect("fewer than 2^32 connections");
-        self.conns.push(Conn::new(conn, source, now));
+        let rate = self.sources[source].rate.clone();
+        self.conns.push(Conn { rate, ..Conn::new(conn, source, now) });
         out.push(Effect::Connect { source: SourceId(source as u32), conn });
         conn
     }

@@ -64,6 +64,8 @@ pub struct Scheduler {
     prng: Prng,
     bytes_received: u64,
     duplicate_bytes: u64,
+    /// Blocks that were asked of a second source while a first was about them.
+    hedges: u64,
     /// Done, failed or cancelled: nothing is wanted any more.
     is_over: bool,
     wake: Option<Time>,
@@ -101,6 +103,7 @@ impl Scheduler {
             prng: Prng::new(seed),
             bytes_received: 0,
             duplicate_bytes: 0,
+            hedges: 0,
             is_over: false,
             wake: stored.is_full().then_some(Time::ZERO),
             config,

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::api::Effect;
-use super::runs::{Conn, Run};
+use super::runs::{Conn, Run, Stage};
 use super::{Scheduler, bytes_of};
 use crate::outbox::Outbox;
 use crate::time::{MILLI_US, SECOND_US, Time};
@@ -24,21 +24,29 @@ const HORIZON_US: u64 = 50 * MILLI_US;
 const RUN_US: u64 = 250 * MILLI_US;
 /// A run is not longer, however fast a source is.
 const RUN_BYTES_MAX: u64 = 64 << 20;
+/// So long a connection that takes the place of another counts as if it were there.
+const COMING_US: u64 = 200 * MILLI_US;
 /// While others are being waited for, those who could help look so often.
 const LOOK_US: u64 = 20 * MILLI_US;
 
 impl Scheduler {
     pub(super) fn plan(&mut self, now: Time, out: &mut Outbox<Effect>) {
         let view = self.view(now);
-        for at in 0..self.conns.len() {
-            while self.ask(&view, at, out) {}
+        // Those that are not known yet show first what they can.
+        for is_known in [false, true] {
+            for at in 0..self.conns.len() {
+                while self.conns[at].rate.is_known() == is_known && self.ask(&view, at, out) {}
+            }
         }
     }
 
     fn view(&self, now: Time) -> View {
         let (mut sum, mut best, mut fastest) = (0_u64, 0, None);
         for (at, conn) in self.conns.iter().enumerate() {
-            if !self.may_be_asked(now, conn) {
+            let is_coming = self.config.connection_per_block
+                && conn.stage == Stage::Connecting
+                && now.since_us(conn.since) < COMING_US;
+            if !is_coming && !self.may_be_asked(now, conn) {
                 continue;
             }
             let rate = conn.rate.rate(now);
@@ -51,7 +59,11 @@ impl Scheduler {
             sum = sum.min(bucket.bytes_per_s());
         }
         let partial: u64 = self.conns.iter().map(|conn| conn.partial).sum();
-        let missing = self.missing_bytes().saturating_sub(partial);
+        let mut missing = self.missing_bytes().saturating_sub(partial);
+        if self.config.sequential {
+            // Whoever is slow would keep all others from going on.
+            missing = missing.min(self.config.in_flight_bytes_max);
+        }
         View { now, finish_us: time_us(missing, sum), fastest }
     }
 
@@ -82,6 +94,7 @@ impl Scheduler {
             self.cancel_suspects(out);
             most = self.room_blocks();
         }
+        most = most.saturating_sub(self.reserve_blocks(view, at));
         let blocks = self.run_blocks(view, at).min(most);
         if let Some(run) = self.find_free(source, blocks) {
             self.free.remove_range(run.clone());
@@ -132,9 +145,15 @@ impl Scheduler {
             return Some(self.free.run_at(first, most));
         }
         let first = self.free.next(self.low)?;
-        let window = self.config.in_flight_bytes_max / u64::from(self.config.layout.block_bytes());
-        let most = most.min((self.low + window).saturating_sub(first));
+        let most = most.min(self.window_end().saturating_sub(first));
         (most > 0).then(|| self.free.run_at(first, most))
+    }
+
+    /// In order, nothing is asked for further ahead than what may be in flight.
+    pub(super) fn window_end(&self) -> u64 {
+        let layout = &self.config.layout;
+        let window = self.config.in_flight_bytes_max / u64::from(layout.block_bytes());
+        if self.config.sequential { self.low + window } else { layout.blocks() }
     }
 
     pub(super) fn new_run(&mut self, blocks: Range<u64>) -> Run {
@@ -233,6 +252,18 @@ impl Scheduler {
     fn room_blocks(&self) -> u64 {
         let room = self.config.in_flight_bytes_max.saturating_sub(self.in_flight_bytes());
         room / u64::from(self.config.layout.block_bytes())
+    }
+
+    /// How much of that is left to the fastest, which a slow one would keep from work for long.
+    fn reserve_blocks(&self, view: &View, at: usize) -> u64 {
+        let is_known = self.conns[at].rate.is_known();
+        let fastest = view.fastest.filter(|fastest| is_known && *fastest != at);
+        let Some(fastest) = fastest else { return 0 };
+        let block = u64::from(self.config.layout.block_bytes());
+        let half = (self.config.in_flight_bytes_max / block).div_ceil(2);
+        let conn = &self.conns[fastest];
+        let needed = in_time(conn.rate.rate(view.now), HORIZON_US) / block + 1;
+        needed.min(half).saturating_sub(conn.in_flight_blocks())
     }
 
     fn may_pay(&self, now: Time) -> bool {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::api::Trouble;
+use super::meters::RateMeter;
 use crate::backoff::Backoff;
 use crate::time::{MILLI_US, SECOND_US, Time};
 
@@ -12,6 +13,8 @@ const RETRY_US_MAX: u64 = 10 * SECOND_US;
 
 #[derive(Clone, Debug)]
 pub(super) struct Source {
+    /// What its last connection gave.
+    pub(super) rate: RateMeter,
     /// Where in the file it goes on.
     pub(super) cursor: u64,
     pub(super) dropped: Option<Trouble>,
@@ -37,6 +40,7 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(cursor: u64, now: Time) -> Source {
         Source {
+            rate: RateMeter::default(),
             cursor,
             dropped: None,
             retry_at: now,

@@ -10,6 +10,9 @@ use crate::time::{MILLI_US, Time};
 /// What a split must gain, and what a second request for one block must.
 const SPLIT_GAIN_US: u64 = 10 * MILLI_US;
 const HEDGE_GAIN_US: u64 = 20 * MILLI_US;
+/// So many blocks, and one of a hundred, may be asked for twice for that; more must gain this.
+const HEDGES_FREE: u64 = 4;
+const DEAR_GAIN_US: u64 = crate::time::SECOND_US;
 /// From one that needs longer than this, also those take a block whose speed is not known yet.
 const SLOW_US: u64 = 100 * MILLI_US;
 
@@ -44,9 +47,14 @@ impl Scheduler {
         }
         let theirs = &mut self.conns[victim.at].runs[victim.run];
         let end = theirs.keep;
-        theirs.keep = end - tail.max(1);
+        let mut first = end - tail.max(1);
+        // Others may have stored some of them.
+        while let Some(stored) = self.stored.next(first).filter(|stored| *stored < end) {
+            first = self.stored.next_missing(stored);
+        }
+        theirs.keep = first;
         theirs.is_extra_welcome = is_hedge;
-        let first = theirs.keep;
+        self.hedges += u64::from(is_hedge);
         let mut run = self.new_run(first..end);
         run.is_hedge = is_hedge;
         self.request(now, at, run, Some(victim.at), out);
@@ -109,8 +117,13 @@ impl Scheduler {
     fn is_hedge_of_use(&self, now: Time, at: usize, victim: &Victim) -> bool {
         let conn = &self.conns[at];
         let block = u64::from(self.config.layout.block_bytes());
-        let ours_us = time_us(block, conn.rate.rate(now)).saturating_add(conn.rtt_us);
-        let is_sooner = ours_us < victim.finish_us / 4 * 3;
-        is_sooner && victim.finish_us - ours_us >= HEDGE_GAIN_US
+        let ours_us = match conn.rate.rate(now) {
+            0 => SLOW_US + 2 * conn.rtt_us,
+            rate => time_us(block, rate).saturating_add(conn.rtt_us),
+        };
+        let gain_us = victim.finish_us.saturating_sub(ours_us);
+        let is_cheap = self.hedges < HEDGES_FREE + self.stored.len() / 100;
+        let wanted_us = if is_cheap { HEDGE_GAIN_US } else { DEAR_GAIN_US };
+        ours_us < victim.finish_us / 4 * 3 && gain_us >= wanted_us
     }
 }
