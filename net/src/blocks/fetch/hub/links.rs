@@ -150,7 +150,8 @@ impl Hub<'_> {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         let source = &self.peers[peer].source;
-        let (shared, thread) = link::start(id, source, name, hashes, self.sender.clone())?;
+        let (shared, thread) =
+            link::start(id, source, name, hashes, self.sender.clone(), self.clock)?;
         self.links.insert(
             id,
             Link {
@@ -189,6 +190,11 @@ impl Hub<'_> {
             (link.peer, link.conn.take())
         })
         .collect()
+    }
+
+    /// Whether some connection waits for our own disk.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.links.values().any(|link| !link.closing && link.shared.is_held_up())
     }
 
     /// When the next one is overdue.

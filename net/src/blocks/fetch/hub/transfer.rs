@@ -56,6 +56,8 @@ struct Transfer<'w> {
     unrecorded_bytes: u64,
     /// For so long the scheduler's clock stood still, because nobody took what came.
     paused: Duration,
+    /// When it was last looked whether it has to.
+    looked: Instant,
     ended: Option<Result<(), ()>>,
 }
 
@@ -123,6 +125,7 @@ impl Hub<'_> {
             unrecorded: Vec::new(),
             unrecorded_bytes: 0,
             paused: Duration::ZERO,
+            looked: Instant::now(),
             ended: None,
             work,
         }
@@ -137,7 +140,7 @@ impl Hub<'_> {
             transfer.inputs.push_back(Input::SourceAdded { source: SourceId(source) });
         }
         loop {
-            self.wait_for_taker(transfer)?;
+            self.hold_still(transfer)?;
             self.feed(transfer)?;
             self.record(transfer)?;
             match transfer.ended {
@@ -363,22 +366,26 @@ impl Hub<'_> {
         }
     }
 
-    /// While nobody takes what came, time stands still: it is no source's fault.
-    fn wait_for_taker(&mut self, transfer: &mut Transfer<'_>) -> Result<(), FetchError> {
-        let Output::Spool(spool) = &transfer.work.output else { return Ok(()) };
-        let begun = Instant::now();
-        while spool.is_full() {
-            spool.wait(TAKER_WAIT);
-            if self.cancel.is_cancelled() {
-                return Err(FetchError::Cancelled);
+    /// While nobody takes what came, or the disk takes nothing, the scheduler's time stands still: it
+    /// is no source's fault.
+    fn hold_still(&mut self, transfer: &mut Transfer<'_>) -> Result<(), FetchError> {
+        let mut is_held_up = self.is_held_up();
+        if let Output::Spool(spool) = &transfer.work.output {
+            while spool.is_full() {
+                is_held_up = true;
+                spool.wait(TAKER_WAIT);
+                if self.cancel.is_cancelled() {
+                    return Err(FetchError::Cancelled);
+                }
+            }
+            if let Some(error) = spool.take_failure() {
+                return Err(FetchError::target("write to", "standard output", error));
             }
         }
-        if let Some(error) = spool.take_failure() {
-            return Err(FetchError::target("write to", "standard output", error));
-        }
-        let waited = begun.elapsed();
-        if waited > TAKER_NOTICED {
-            transfer.paused += waited;
+        let elapsed = transfer.looked.elapsed();
+        transfer.looked += elapsed;
+        if is_held_up {
+            transfer.paused += elapsed;
         }
         Ok(())
     }
@@ -480,4 +487,3 @@ const BATCH_MAX: usize = 256;
 /// What may be asked for at a time when it goes to standard output.
 const SPOOL_BYTES: u64 = 16 << 20;
 const TAKER_WAIT: Duration = Duration::from_millis(50);
-const TAKER_NOTICED: Duration = Duration::from_micros(100);

@@ -207,7 +207,9 @@ impl<'a> Intake<'a> {
         let job = &slice.run.job;
         let first = slice.blocks.start;
         if !job.closed.load(Ordering::SeqCst) {
-            let written = job.sink.store(&job.layout, first, &self.inlet.bytes()[..*bytes]);
+            let bytes = &self.inlet.bytes()[..*bytes];
+            let store = || job.sink.store(&job.layout, first, bytes);
+            let written = self.start.shared.writing(store);
             self.check(written)?;
         }
         self.inlet.consume(*bytes);
@@ -294,7 +296,8 @@ impl<'a> Intake<'a> {
         let mut left = count;
         let mut offset = at;
         while left > 0 {
-            match splice(read, None, file, Some(&mut offset), left, flags) {
+            let into = || splice(read, None, file, Some(&mut offset), left, flags);
+            match self.start.shared.writing(into) {
                 Ok(0) => return self.check(Err(std::io::ErrorKind::WriteZero.into())),
                 Ok(moved) => left -= moved,
                 Err(Errno::INTR) => {}

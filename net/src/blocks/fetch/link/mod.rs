@@ -16,13 +16,15 @@ use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use cordee_core::Time;
 use cordee_core::blocks::scheduler::{Fault, FetchConn, RunEnd};
 use cordee_core::blocks::{Layout, Manifest};
 use crossbeam_channel::Sender;
 use socket2::Socket;
 
 use super::source::{Source, Url};
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::clock::Clock;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, lock};
 use crate::threads::{Thread, ThreadFailure};
 pub(super) use sink::{Sink, Spool};
@@ -123,9 +125,27 @@ pub(super) struct Shared {
     pub(super) expected: Mutex<VecDeque<Expected>>,
     /// The hub lets go of it.
     closing: AtomicBool,
+    clock: Clock,
+    /// Since when the thread waits for the disk: microseconds of the clock, and 1; 0 when it does not.
+    writing: AtomicU64,
 }
 
 impl Shared {
+    /// Whether the thread has been waiting for the disk for so long that the source cannot be blamed
+    /// for its silence.
+    pub(super) fn is_held_up(&self) -> bool {
+        let since = self.writing.load(Ordering::Relaxed);
+        since > 0 && self.clock.now().since_us(Time(since)) > HELD_UP_US
+    }
+
+    /// Writes, and lets the hub know for how long that takes.
+    fn writing<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.writing.store(self.clock.now().0 + 1, Ordering::Relaxed);
+        let written = write();
+        self.writing.store(0, Ordering::Relaxed);
+        written
+    }
+
     /// Ends the thread, soon: whatever it waits for.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
@@ -186,11 +206,14 @@ pub(super) fn start(
     name: &str,
     hashes: bool,
     events: Sender<Event>,
+    clock: Clock,
 ) -> Result<(Arc<Shared>, Thread), ThreadFailure> {
     let shared = Arc::new(Shared {
         socket: OnceLock::new(),
         expected: Mutex::default(),
         closing: AtomicBool::new(false),
+        clock,
+        writing: AtomicU64::new(0),
     });
     let start = Start { link, shared: Arc::clone(&shared), events };
     let (source, name) = (source.clone(), name.to_owned());
@@ -209,5 +232,7 @@ pub(super) fn start(
 
 /// The number under which the hub opens a file at first; its later requests count on.
 pub(super) const FIRST_REQUEST: u64 = 1;
+/// A write into memory that is free takes less.
+const HELD_UP_US: u64 = 20_000;
 /// Of address space: a resolver may want a lot.
 const STACK_BYTES: usize = 512 << 10;
