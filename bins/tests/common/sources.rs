@@ -11,8 +11,8 @@ use std::time::Duration;
 use cordee_core::blocks::{BlockHash, BlockHasher, Layout, Manifest, Root};
 use cordee_core::framing::{FRAME_BYTES_MAX, HEADER_BYTES, first_frame};
 use cordee_core::wire::block::{
-    AskBlocks, AskHashes, AskList, BlockWelcome, Hashes, ListedFile, Listing, Open, Opened, Refused,
-    Slice, SliceEnd,
+    AskBlocks, AskHashes, AskList, BlockWelcome, Hashes, ListedFile, Listing, Open, Opened,
+    Refused, Slice, SliceEnd,
 };
 use cordee_core::wire::{Fixed64, Message, Reason, Seq};
 
