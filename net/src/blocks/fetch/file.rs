@@ -53,9 +53,6 @@ pub(super) fn fetch(
 
 /// What can be said before anybody is asked.
 fn check_place(path: &Path) -> Result<(), FetchError> {
-    if path.is_dir() {
-        return Err(FetchError::TargetIsDirectory { path: PathText(path.to_owned()) });
-    }
     let directory = directory_of(path);
     std::fs::metadata(directory)
         .map(drop)
