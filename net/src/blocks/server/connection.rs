@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use cordee_core::wire::Reason;
 use rustix::event::epoll::EventFlags;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::RecvFlags;
 use socket2::Socket;
 
 use super::outgoing::{Moved, Outgoing};
 use super::shared::Shared;
 use super::table::Place;
 use super::talk::{Next, Serving, Talk};
+use super::tcp::{self, recv_now};
+use crate::address::is_loopback;
 use crate::sync::atomic::Ordering;
 use crate::tcp_info::tcp_info;
 
@@ -63,7 +64,8 @@ pub(super) type Handle = Box<Connection>;
 enum WaitsFor {
     Input,
     Room,
-    Rate,
+    /// Until then.
+    Rate(Instant),
 }
 
 /// What becomes of a connection after a turn.
@@ -101,7 +103,11 @@ struct Turn {
 impl Connection {
     pub(super) fn new(socket: Socket, place: Place, from: SocketAddr, refused: bool) -> Connection {
         let now = Instant::now();
-        let mut connection = Connection {
+        let near = is_loopback(from.ip());
+        if near {
+            tcp::choose_reno(&socket);
+        }
+        Connection {
             socket,
             place,
             from: from.ip(),
@@ -112,15 +118,13 @@ impl Connection {
             ended: false,
             closing: false,
             lingering: None,
-            tuned: false,
+            tuned: near,
             accepted: now,
             active: now,
             begun: None,
             progress: now,
             acknowledged: 0,
-        };
-        connection.tune_near();
-        connection
+        }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -158,6 +162,12 @@ impl Connection {
     fn serve(&mut self, serving: &mut Serving<'_>) -> io::Result<Outcome> {
         let shared = serving.shared;
         let mut turn = Turn { bytes: TURN_BYTES, answers: TURN_ANSWERS };
+        if let WaitsFor::Rate(until) = self.waits_for
+            && serving.now < until
+        {
+            // Its socket became ready for what it waited for before that.
+            return Ok(self.wait_for_rate(until));
+        }
         // First what came: it may have come in time, and waited for a worker.
         self.read(shared, serving.now, &mut turn)?;
         if !self.is_in_time(serving.now, shared) {
@@ -308,7 +318,7 @@ impl Connection {
     /// Whether it may go on: a connection that let a deadline pass is told so, or is over.
     fn is_in_time(&mut self, now: Instant, shared: &Shared) -> bool {
         match self.waits_for {
-            WaitsFor::Rate => true,
+            WaitsFor::Rate(_) => true,
             WaitsFor::Room => self.is_taking(now, shared),
             WaitsFor::Input => {
                 let (deadline, reason) = self.deadline(shared);
@@ -376,7 +386,7 @@ impl Connection {
     }
 
     fn wait_for_rate(&mut self, until: Instant) -> Outcome {
-        self.waits_for = WaitsFor::Rate;
+        self.waits_for = WaitsFor::Rate(until);
         Outcome::Park { interest: EventFlags::empty(), until }
     }
 
@@ -406,38 +416,13 @@ impl Connection {
         if now < until { Outcome::Again } else { Outcome::Close }
     }
 
-    /// Over loopback the system's usual control of congestion may cost more than half of the speed.
-    fn tune_near(&mut self) {
-        if crate::address::is_loopback(self.from) {
-            self.tune();
-        }
-    }
-
-    /// The same holds in a network without delay.
+    /// The same as over loopback holds in a network without delay, which is known after a while.
     fn tune_by_rtt(&mut self) {
         if !self.tuned {
             self.tuned = true;
             if tcp_info(self.socket.as_fd()).is_ok_and(|info| info.rtt < NEAR_RTT) {
-                self.tune();
+                tcp::choose_reno(&self.socket);
             }
-        }
-    }
-
-    fn tune(&mut self) {
-        self.tuned = true;
-        // Where the kernel does not have it, the connection is slower.
-        let _ = self.socket.set_tcp_congestion(b"reno");
-    }
-}
-
-/// Receives what is there; `None` when nothing is.
-fn recv_now(socket: &Socket, into: &mut [u8], flags: RecvFlags) -> io::Result<Option<usize>> {
-    loop {
-        match recv(socket, &mut *into, flags | RecvFlags::DONTWAIT) {
-            Ok((count, _)) => return Ok(Some(count)),
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
         }
     }
 }

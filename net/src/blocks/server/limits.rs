@@ -4,8 +4,10 @@ use std::time::Duration;
 
 /// What bounds a block server: everything that others can make it hold or wait for.
 ///
-/// With these defaults it holds at most about 450 MB beside the kernel's buffers: 256 MiB of hashes, and
-/// for each of 1 024 connections 128 KiB on their way to a reader that does not read, and 64 KiB of what came.
+/// With these defaults it holds at most about 850 MB beside the kernel's buffers: 256 MiB of hashes that
+/// are kept, 256 MiB of the two longest files that are being hashed, and for each of 1 024 connections
+/// 192 KiB on their way to a reader that does not read, and 128 KiB of what came. The page of a directory
+/// over HTTP comes on top, which is as long as 1 000 names in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlockLimits {
     /// Connections. One more is told `too_many_connections`, or 503, with
@@ -47,7 +49,7 @@ impl Default for BlockLimits {
             connections_per_address_max: 64,
             refused_max: 64,
             requests_max: 64,
-            open_files_max: 4_096,
+            open_files_max: 16_384,
             hashings_max: 64,
             hash_bytes_max: 256 << 20,
             listing_entries_max: 1 << 20,

@@ -44,6 +44,7 @@ use worker::Worker;
 mod acceptor;
 mod config;
 mod connection;
+mod desk;
 mod error;
 mod fetcher;
 mod files;
@@ -58,6 +59,7 @@ mod requests;
 mod shared;
 mod table;
 mod talk;
+mod tcp;
 #[cfg(all(test, not(feature = "loom")))]
 mod tests;
 mod worker;
