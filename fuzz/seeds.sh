@@ -67,7 +67,23 @@ worlds() {
   seed world/one-server-dies 1 0 0 0 0 0 4 8 0 0 1 4 8 0 1 4 4 4
 }
 
+fetches() {
+  # Blocks, what is stored, how, what may be in flight. 3 stands: conn. 4 comes: conn, count − 1. 1 waits: how long.
+  local two='0 0 3 0 3 1'
+  seed blocks/one-gives-all 40 255 0 63 0 3 0 $(times 5 4 0 15 1 1)
+  seed blocks/one-falls-silent 100 255 0 63 $two $(times 4 4 0 2 4 1 2 1 1) 1 5 4 1 15 1 5 4 1 15 1 7 4 1 15 1 7 11
+  seed blocks/a-silent-one-comes-back 100 255 0 63 $two $(times 4 4 0 2 4 1 2) 1 5 4 1 9 1 5 4 0 9 4 1 9 4 0 9
+  seed blocks/one-lies 60 20 0 63 $two 4 0 0 8 0 4 1 3 8 0 11 4 1 15 1 6 4 1 15
+  seed blocks/in-order 120 255 1 7 $two $(times 6 4 0 2 4 1 0 1 2) 1 5 4 1 9
+  seed blocks/a-connection-a-block 30 255 2 63 0 3 0 4 0 0 11 $(times 9 3 0 4 0 0 11)
+  seed blocks/slowly 30 255 4 63 $two $(times 9 4 0 0 4 1 0 1 3)
+  seed blocks/two-connections-each 120 255 8 63 $two 3 2 3 3 $(times 5 4 0 3 4 1 3 4 2 3 4 3 3 1 2)
+  seed blocks/refused-and-closed 90 255 0 63 $two 9 0 0 1 6 4 0 3 9 1 1 11 10 0 1 1 6 3 0 4 0 9 10 0 10 1 4 3 0 4 0 9
+  seed blocks/nobody-is-left 40 255 0 63 $two 10 0 5 10 0 6
+}
+
 archives
 sessions
 meshes
 worlds
+fetches

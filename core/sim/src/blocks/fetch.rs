@@ -13,6 +13,9 @@ use super::model::Model;
 use super::source::{Manner, Piece, Served, Source, SourcePlan, Task};
 use crate::draw::Draw;
 
+/// What a shared link stores, in microseconds of its rate.
+const SHARED_QUEUE_US: u64 = 20_000;
+
 /// What is done to a source.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Change {
@@ -399,7 +402,9 @@ impl Fetch {
         }
         let Some(piece) = source.next_piece(&self.config.layout) else { return };
         source.is_sending = true;
-        let us = source.piece_us(piece.bytes);
+        // A link that all share holds up those that send, before it stores more than this.
+        let queued_us = self.shared.map_or(0, |(_, free_at)| free_at.since_us(self.now));
+        let us = source.piece_us(piece.bytes).max(queued_us.saturating_sub(SHARED_QUEUE_US));
         self.schedule(self.now + us, Event::Sent(at, piece));
     }
 

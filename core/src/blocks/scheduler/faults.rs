@@ -72,24 +72,17 @@ impl Scheduler {
     pub(super) fn suspect_silent(&mut self, now: Time, out: &mut Outbox<Effect>) {
         for at in 0..self.conns.len() {
             let conn = &mut self.conns[at];
-            match conn.suspicion {
-                None if stall_at(conn).is_some_and(|at| at <= now) => {
-                    conn.suspicion = Some(Suspicion {
-                        since: now,
-                        probe_at: now + PROBE_US,
-                        probe_us: PROBE_US,
-                    });
-                    self.sources[conn.source].note(Trouble::Silent);
-                    self.trial.disturb();
-                    self.free_owned(at);
-                    self.reclaim_all();
+            if let Some(suspicion) = conn.suspicion {
+                if suspicion.since + SUSPECT_US_MAX <= now && self.any_works() {
+                    self.close(at, Some(Trouble::Silent), out);
                 }
-                Some(suspicion) => {
-                    if suspicion.since + SUSPECT_US_MAX <= now && self.any_works() {
-                        self.close(at, Some(Trouble::Silent), out);
-                    }
-                }
-                _ => {}
+            } else if stall_at(conn).is_some_and(|at| at <= now) {
+                conn.suspicion =
+                    Some(Suspicion { since: now, probe_at: now + PROBE_US, probe_us: PROBE_US });
+                self.sources[conn.source].note(Trouble::Silent);
+                self.trial.disturb();
+                self.free_owned(at);
+                self.reclaim_all();
             }
         }
     }
@@ -241,7 +234,11 @@ impl Scheduler {
         self.free_owned(at);
         let mut conn = self.conns.remove(at);
         conn.rate.end(now);
-        self.sources[conn.source].rate = conn.rate.clone();
+        if conn.asked > 0 {
+            let source = &mut self.sources[conn.source];
+            source.rate = conn.rate.clone();
+            source.waits = Some(conn.waits.clone());
+        }
         if !conn.is_closing() {
             self.trial.disturb();
         }

@@ -96,7 +96,8 @@ impl Scheduler {
         conn.rtt_us = rtt_us;
         conn.requests_max = requests_max.clamp(1, self.config.requests_max);
         conn.heard = now;
-        conn.waits = WaitMeter::new(now, rtt_us);
+        let known = self.sources[conn.source].waits.clone();
+        conn.waits = known.unwrap_or(WaitMeter::new(now, rtt_us));
         if self.trial.phase.added().is_none_or(|added| added.conn != id) {
             self.trial.disturb();
         }
@@ -131,7 +132,9 @@ impl Scheduler {
     fn open(&mut self, now: Time, source: usize, out: &mut Outbox<Effect>) -> FetchConn {
         let conn = FetchConn(self.next_conn);
         self.next_conn = self.next_conn.checked_add(1).expect("fewer than 2^32 connections");
-        let rate = self.sources[source].rate.clone();
+        let siblings = self.conns.iter().filter(|conn| conn.source == source);
+        let known = siblings.map(|conn| &conn.rate).find(|rate| rate.is_known());
+        let rate = known.unwrap_or(&self.sources[source].rate).of_sibling();
         self.conns.push(Conn { rate, ..Conn::new(conn, source, now) });
         out.push(Effect::Connect { source: SourceId(source as u32), conn });
         conn
@@ -203,7 +206,7 @@ impl Scheduler {
 
     /// The source that gives most, if it may have another connection and there is enough to do.
     fn best_for_more(&self, now: Time, total: u64) -> Option<usize> {
-        if time_us(self.missing_bytes(), total) < LEFT_US_MIN {
+        if total == 0 || time_us(self.missing_bytes(), total) < LEFT_US_MIN {
             return None;
         }
         let rate = |index: usize| -> u64 {

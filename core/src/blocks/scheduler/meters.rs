@@ -21,6 +21,11 @@ pub(super) struct RateMeter {
 const SHORT_WINDOWS: u32 = 10;
 
 impl RateMeter {
+    /// For another connection to the same source: it begins with what is known.
+    pub(super) fn of_sibling(&self) -> RateMeter {
+        RateMeter { rate: self.rate, ..RateMeter::default() }
+    }
+
     /// Something is asked for; bytes can come in `rtt_us`, unless some were awaited already.
     pub(super) fn begin(&mut self, now: Time, rtt_us: u64) {
         if !self.is_busy {
@@ -33,7 +38,7 @@ impl RateMeter {
         (self.asked_at, self.from, self.bytes) = (now, from, 0);
     }
 
-    /// Bytes came. None is awaited any more if `is_last`.
+    /// Bytes came.
     pub(super) fn arrived(&mut self, now: Time, bytes: u64) {
         self.bytes += bytes;
         if now.since_us(self.from) >= self.width_us() {

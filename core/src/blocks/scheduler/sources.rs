@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::api::Trouble;
-use super::meters::RateMeter;
+use super::meters::{RateMeter, WaitMeter};
 use crate::backoff::Backoff;
 use crate::time::{MILLI_US, SECOND_US, Time};
 
@@ -13,8 +13,9 @@ const RETRY_US_MAX: u64 = 10 * SECOND_US;
 
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// What its last connection gave.
+    /// What its last connection gave, and how long that could be silent.
     pub(super) rate: RateMeter,
+    pub(super) waits: Option<WaitMeter>,
     /// Where in the file it goes on.
     pub(super) cursor: u64,
     pub(super) dropped: Option<Trouble>,
@@ -27,6 +28,8 @@ pub(super) struct Source {
     pub(super) is_failing: bool,
     /// How often it spoke something else than the protocol.
     pub(super) garbage: u32,
+    /// It gave a block since it last took one from another: taking back and forth comes to an end.
+    pub(super) may_take: bool,
     /// So many good blocks, one at a time, and it is trusted again.
     pub(super) probation: u32,
     /// Connections beyond the first that helped, or may.
@@ -41,6 +44,7 @@ impl Source {
     pub(super) fn new(cursor: u64, now: Time) -> Source {
         Source {
             rate: RateMeter::default(),
+            waits: None,
             cursor,
             dropped: None,
             retry_at: now,
@@ -48,6 +52,7 @@ impl Source {
             alive_at: now,
             is_failing: false,
             garbage: 0,
+            may_take: true,
             probation: 0,
             extra: 0,
             bytes: 0,
@@ -69,6 +74,7 @@ impl Source {
     pub(super) fn succeeded(&mut self, now: Time) {
         self.alive_at = now;
         self.is_failing = false;
+        self.may_take = true;
         self.backoff.reset();
         self.probation = self.probation.saturating_sub(1);
     }

@@ -10,7 +10,8 @@ use crate::time::{MILLI_US, Time};
 /// What a split must gain, and what a second request for one block must.
 const SPLIT_GAIN_US: u64 = 10 * MILLI_US;
 const HEDGE_GAIN_US: u64 = 20 * MILLI_US;
-/// So many blocks, and one of a hundred, may be asked for twice for that; more must gain this.
+/// So many blocks, and one of a hundred, may be asked for twice for that; the next one must gain this,
+/// the one after twice as much, and so on.
 const HEDGES_FREE: u64 = 4;
 const DEAR_GAIN_US: u64 = crate::time::SECOND_US;
 /// From one that needs longer than this, also those take a block whose speed is not known yet.
@@ -36,7 +37,8 @@ impl Scheduler {
         out: &mut Outbox<Effect>,
     ) -> bool {
         let conn = &self.conns[at];
-        if conn.in_flight_blocks() > 0 {
+        let source = conn.source;
+        if conn.in_flight_blocks() > 0 || !self.sources[source].may_take {
             return false;
         }
         let Some(victim) = self.victim(now, at) else { return false };
@@ -55,6 +57,7 @@ impl Scheduler {
         theirs.keep = first;
         theirs.is_extra_welcome = is_hedge;
         self.hedges += u64::from(is_hedge);
+        self.sources[source].may_take = false;
         let mut run = self.new_run(first..end);
         run.is_hedge = is_hedge;
         self.request(now, at, run, Some(victim.at), out);
@@ -122,8 +125,8 @@ impl Scheduler {
             rate => time_us(block, rate).saturating_add(conn.rtt_us),
         };
         let gain_us = victim.finish_us.saturating_sub(ours_us);
-        let is_cheap = self.hedges < HEDGES_FREE + self.stored.len() / 100;
-        let wanted_us = if is_cheap { HEDGE_GAIN_US } else { DEAR_GAIN_US };
+        let too_many = (self.hedges + 1).saturating_sub(HEDGES_FREE + self.stored.len() / 100);
+        let wanted_us = (DEAR_GAIN_US * too_many).max(HEDGE_GAIN_US);
         ours_us < victim.finish_us / 4 * 3 && gain_us >= wanted_us
     }
 }
