@@ -1,3 +1,5 @@
+#![allow(clippy::single_range_in_vec_init, reason = "lists of runs, some of one")]
+
 use super::*;
 
 fn identity() -> Identity {
