@@ -46,6 +46,11 @@ pub(super) fn describe(progress: &Progress) -> String {
         working
     );
     match progress.stage {
+        Stage::Asking if total > 0 => format!(
+            "a source is hashing it: {} % of {}",
+            figures::share(bytes, total),
+            figures::bytes(total)
+        ),
         Stage::Asking => format!("asking {of} sources"),
         Stage::Checking => {
             format!(

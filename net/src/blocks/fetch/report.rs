@@ -34,7 +34,8 @@ pub enum Stage {
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
-    /// Bytes that are stored, those of earlier runs among them; while checking, those checked.
+    /// Bytes that are stored, those of earlier runs among them; while checking, those checked;
+    /// while asking, those that a source has hashed.
     pub bytes: u64,
     /// The file's length; 0 while it is not known.
     pub total: u64,

@@ -75,7 +75,11 @@ impl Hub<'_> {
                 asking = self.begin_to_ask();
                 self.peers.iter_mut().for_each(|peer| peer.is_news = true);
             }
-            self.tell_progress(Stage::Asking, false, |_| {});
+            let (bytes, total) = self.hashed_bytes();
+            self.tell_progress(Stage::Asking, false, |told| {
+                told.bytes = bytes;
+                told.total = total;
+            });
             let mut until = self.ask_next().min(self.progress_due());
             if let Some(at) = asking.agreement.poll_timeout() {
                 until = until.min(self.clock.instant(at).unwrap_or(until));
@@ -280,6 +284,18 @@ impl Hub<'_> {
             _ => 0,
         };
         self.peers.iter().map(hashed).sum()
+    }
+
+    /// How far the source is that has hashed most of the file, and the file's length; zeros when none
+    /// is hashing.
+    fn hashed_bytes(&self) -> (u64, u64) {
+        let hashing = self.peers.iter().filter_map(|peer| match peer.answer {
+            Answer::Hashing { hashed, length, block_bytes } => {
+                Some((hashed.saturating_mul(block_bytes.into()).min(length), length))
+            }
+            _ => None,
+        });
+        hashing.max().unwrap_or_default()
     }
 
     /// Takes what was heard while sources are asked.

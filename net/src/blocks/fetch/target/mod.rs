@@ -59,6 +59,7 @@ impl Part {
     pub(super) fn open(target: &Path) -> Result<Part, FetchError> {
         let path = with_suffix(target, ".part");
         let failed = |error| FetchError::target("open", &path, error);
+        let begun = Instant::now();
         loop {
             let existed = path.symlink_metadata().is_ok();
             let file = OpenOptions::new()
@@ -69,6 +70,11 @@ impl Part {
                 .open(&path)
                 .map_err(failed)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // One that was killed may need a moment to be gone.
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_WAIT / 20);
+                    continue;
+                }
                 Err(Errno::WOULDBLOCK) => {
                     return Err(FetchError::Locked { path: PathText(path) });
                 }
@@ -352,6 +358,8 @@ fn boot_id() -> [u8; 16] {
     u128::from_str_radix(&digits, 16).unwrap_or_default().to_be_bytes()
 }
 
+/// So long another fetch of the same file is waited for, in case it is ending.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 const PAGE_BYTES: u64 = 4_096;
 /// A marker is due after so long,
 const SYNC_EVERY: Duration = Duration::from_secs(1);
