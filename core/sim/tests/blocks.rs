@@ -1,4 +1,5 @@
 //! The scenarios that a fetch must come through near the ideal, and what each came to.
+#![allow(clippy::print_stdout, reason = "a table, for those who want to see it")]
 
 use std::sync::Mutex;
 

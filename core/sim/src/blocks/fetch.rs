@@ -1,4 +1,5 @@
 //! One fetch under virtual time.
+#![allow(clippy::print_stdout, reason = "a trace, when one is asked for")]
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -254,7 +255,7 @@ impl Fetch {
                 self.sources[at].held.push((self.now, said));
             }
             Event::ToSource(at, said) => self.hear(at, said),
-            Event::ToFetcher(input) => self.to_fetcher(input),
+            Event::ToFetcher(input) => self.reach_fetcher(input),
             Event::Sent(at, piece) => {
                 self.sources[at].is_sending = false;
                 self.sent(at, piece);
@@ -265,7 +266,7 @@ impl Fetch {
         }
     }
 
-    fn to_fetcher(&mut self, input: Input) {
+    fn reach_fetcher(&mut self, input: Input) {
         if let Input::Closed { conn, .. } = input {
             let is_here = std::mem::replace(&mut self.conns[conn.0 as usize].1, false);
             if !is_here {
@@ -353,7 +354,7 @@ impl Fetch {
         self.schedule(self.now, Event::ToFetcher(Input::Closed { conn, fault }));
     }
 
-    fn to_client(&mut self, source: usize, input: Input) {
+    fn answer(&mut self, source: usize, input: Input) {
         let at = self.now + self.sources[source].plan.latency_us;
         self.schedule(at, Event::ToFetcher(input));
     }
@@ -379,17 +380,17 @@ impl Fetch {
     fn accept(&mut self, at: usize, conn: FetchConn) {
         let source = &mut self.sources[at];
         if !source.is_up || source.plan.manner == Manner::Refuses {
-            self.to_client(at, Input::Closed { conn, fault: Fault::Unreachable });
+            self.answer(at, Input::Closed { conn, fault: Fault::Unreachable });
             return;
         }
         match source.plan.manner {
-            Manner::Says(fault) => self.to_client(at, Input::Closed { conn, fault }),
+            Manner::Says(fault) => self.answer(at, Input::Closed { conn, fault }),
             Manner::Mute => {}
             _ => {
                 source.served.push(Served { conn, tasks: Default::default(), bytes: 0 });
                 let rtt_us = 2 * source.plan.latency_us;
                 let requests_max = source.plan.requests_max;
-                self.to_client(at, Input::Connected { conn, rtt_us, requests_max });
+                self.answer(at, Input::Connected { conn, rtt_us, requests_max });
             }
         }
     }
@@ -453,7 +454,7 @@ impl Fetch {
             }
         }
         if let Some(request) = piece.ends.filter(|_| self.ending.is_none()) {
-            self.to_fetcher(Input::Ended { conn, request, end: RunEnd::Cancelled });
+            self.reach_fetcher(Input::Ended { conn, request, end: RunEnd::Cancelled });
         }
     }
 
@@ -490,7 +491,7 @@ impl Fetch {
     fn reset(&mut self, at: usize) {
         for served in std::mem::take(&mut self.sources[at].served) {
             let fault = Fault::Ended;
-            self.to_client(at, Input::Closed { conn: served.conn, fault });
+            self.answer(at, Input::Closed { conn: served.conn, fault });
         }
     }
 }

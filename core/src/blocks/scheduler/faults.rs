@@ -138,8 +138,8 @@ impl Scheduler {
 
     /// A free block that nobody is about to send.
     fn unasked(&self, source: usize) -> Option<u64> {
-        let mut block =
-            self.free.next(self.sources[source].cursor).or_else(|| self.free.next(0))?;
+        let cursor = if self.config.sequential { self.low } else { self.sources[source].cursor };
+        let mut block = self.free.next(cursor).or_else(|| self.free.next(self.low))?;
         let senders = || self.conns.iter().flat_map(|conn| &conn.runs);
         while let Some(run) = senders().find(|run| run.in_flight().contains(&block)) {
             block = self.free.next(run.end)?;

@@ -26,6 +26,8 @@ mod plan;
 mod runs;
 mod sources;
 mod steal;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -178,7 +180,9 @@ impl Scheduler {
             return;
         }
         for conn in &mut self.conns {
-            conn.heard = Time(conn.heard.0 + late_us).min(now);
+            // What came meanwhile is told next: nobody is suspect before.
+            let excused = now + GRACE_US - conn.waits.stall_us();
+            conn.heard = (conn.heard + late_us).max(excused).min(now);
             conn.rate.skip(late_us.min(now.since_us(conn.since)));
         }
     }
@@ -330,7 +334,12 @@ impl Machine for Scheduler {
             Input::Connected { conn, rtt_us, requests_max } => {
                 self.on_connected(now, conn, rtt_us, requests_max);
             }
-            Input::Arrived { conn, bytes } => self.on_arrived(now, conn, bytes, out),
+            Input::Arrived { conn, bytes } => {
+                self.on_arrived(now, conn, bytes, out);
+                if self.has_enough(now, conn) {
+                    return;
+                }
+            }
             Input::Stored { conn, block } => self.on_stored(now, conn, block, out),
             Input::Bad { conn, block } => self.on_bad(now, conn, block, out),
             Input::Ended { conn, request, end } => self.on_ended(now, conn, request, end, out),
@@ -368,4 +377,6 @@ fn bytes_of(config: &Config, blocks: Range<u64>) -> u64 {
 }
 
 /// A driver that comes so much later than it was asked to was not there.
-const LATE_US: u64 = 20 * MILLI_US;
+const LATE_US: u64 = 50 * MILLI_US;
+/// So long after that nobody is suspect.
+const GRACE_US: u64 = 10 * MILLI_US;

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::api::Effect;
+use super::api::{Effect, FetchConn};
 use super::runs::{Conn, Run, Stage};
 use super::{Scheduler, bytes_of};
 use crate::outbox::Outbox;
@@ -84,9 +84,7 @@ impl Scheduler {
         }
         let source = conn.source;
         let awaited = self.awaited_bytes(conn);
-        let rate = conn.rate.rate(view.now);
-        let horizon = in_time(rate, HORIZON_US.max(4 * conn.rtt_us));
-        if awaited > 0 && (self.is_single(conn) || awaited > horizon) {
+        if awaited > 0 && (self.is_single(conn) || awaited > horizon_bytes(view.now, conn)) {
             return false;
         }
         let mut most = self.room_blocks();
@@ -103,6 +101,13 @@ impl Scheduler {
             return true;
         }
         most > 0 && self.take_from_another(view.now, at, most, out)
+    }
+
+    /// Whether nothing is due, and bytes of a connection change nothing: it has enough to do.
+    pub(super) fn has_enough(&self, now: Time, id: FetchConn) -> bool {
+        let conn = self.conn_at(id).map(|at| &self.conns[at]);
+        let is_busy = |conn: &Conn| self.awaited_bytes(conn) > horizon_bytes(now, conn);
+        self.wake.is_some_and(|wake| wake > now) && conn.is_some_and(is_busy)
     }
 
     /// Only one block is asked of it at a time.
@@ -290,6 +295,11 @@ impl Scheduler {
         }
         wake
     }
+}
+
+/// With less to come than this a connection has something more to do.
+fn horizon_bytes(now: Time, conn: &Conn) -> u64 {
+    in_time(conn.rate.rate(now), HORIZON_US.max(4 * conn.rtt_us))
 }
 
 /// Bytes at a rate in bytes per second during a time in microseconds.
