@@ -18,6 +18,8 @@
 //!   face_terminal   line editing, completion, prompt
 //!   face_plain      lines in, lines out
 //!   face_json       JSON lines in, JSON lines out
+//! fetch           files from block servers          cordee_net::blocks::fetch
+//!   face_*          progress: a bar, plain lines, JSON
 //! status, forget  how servers stand                 cordee_net::observe
 //! address, size, failure, print, signals, descriptors   shared by all
 //! ```
@@ -29,6 +31,7 @@ mod chat;
 mod chat_server;
 mod descriptors;
 mod failure;
+mod fetch;
 mod forget;
 mod print;
 mod signals;
@@ -66,6 +69,7 @@ enum Command {
     BlockServer(block_server::Args),
     Chat(chat::Chat),
     Status(status::Status),
+    Fetch(fetch::Fetch),
     Forget(forget::Forget),
 }
 
@@ -110,6 +114,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         Some(Command::BlockServer(args)) => block_server::run(&args),
         Some(Command::Chat(args)) => chat::run(&args),
         Some(Command::Status(args)) => status::run(&args),
+        Some(Command::Fetch(args)) => fetch::run(&args),
         Some(Command::Forget(args)) => forget::run(&args),
     }
 }

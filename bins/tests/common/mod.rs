@@ -14,7 +14,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
 pub mod block_server;
+pub mod fetching;
 pub mod raw;
+pub mod sources;
 pub mod terminal;
 pub mod witness;
 

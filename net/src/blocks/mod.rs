@@ -1,3 +1,4 @@
-//! Files, block by block: the server that offers them.
+//! Files in blocks: the server that offers them, and who fetches them.
 
+pub mod fetch;
 pub mod server;
