@@ -55,12 +55,14 @@ fn one_good_source_is_enough_beside_each_kind_of_bad_one() {
         (Manner::WrongBytes, Some("corrupt")),
         (Manner::WrongManifest, None),
         (Manner::OtherVersion, Some("other_version")),
-        (Manner::Dies(400_000), Some("ended")),
+        (Manner::Dies(100_000), Some("ended")),
         (Manner::Slow(100_000), None),
     ] {
-        for manners in [[Manner::Good, manner], [manner, Manner::Good]] {
+        // Slow enough that the other one is asked for something, too.
+        let good = Manner::Slow(10_000_000);
+        for manners in [[good, manner], [manner, good]] {
             let fetched = fetch_from(&manners, &[]);
-            let bad = usize::from(manners[0] == Manner::Good);
+            let bad = usize::from(manners[0] == good);
             if let Some(fault) = fault {
                 let faults = fetched.faults(bad);
                 assert!(faults.iter().any(|word| word == fault), "{manner:?}: {fetched:?}");

@@ -154,6 +154,11 @@ fn with_the_hash_alone_a_liar_among_web_servers_is_found_in_the_end() {
     let urls = urls.each_ref().map(String::as_str);
     let fetched = fetch(directory.path(), "film", &urls, &["--hash", &hash(&bytes)]);
     assert_eq!(fetched.done()["verified"], true, "{fetched:?}");
-    assert_eq!(fetched.faults(0), ["corrupt"]);
     assert!(std::fs::read(directory.path().join("film")).expect("there") == bytes);
+    // With nobody else it cannot but give wrong bytes.
+    let args = ["--hash", &hash(&bytes), "-o", "alone", "--timeout", "5"];
+    let fetched = fetch(directory.path(), "film", &urls[..1], &args);
+    assert!(fetched.why().contains("what came has"), "{fetched:?}");
+    assert_eq!(fetched.faults(0), ["corrupt"]);
+    assert!(!directory.path().join("alone").exists());
 }
