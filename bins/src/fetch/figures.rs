@@ -48,7 +48,13 @@ pub(super) fn share(bytes: u64, total: u64) -> u64 {
 
 /// A source in one line.
 pub(super) fn source(source: &SourceProgress) -> String {
-    let mut line = format!("{}: {}", escape(&source.address), state(source.state));
+    let mut line = format!("{}: ", escape(&source.address));
+    match (source.state, source.faults.last()) {
+        (SourceState::Waiting, Some(fault)) => {
+            let _ = write!(line, "{}, is tried again", fault.trouble);
+        }
+        (now, _) => line.push_str(state(now)),
+    }
     if source.bytes > 0 || source.bytes_per_s > 0 {
         let _ = write!(line, ", {}", bytes(source.bytes));
     }
@@ -73,8 +79,9 @@ pub(super) fn state(state: SourceState) -> &'static str {
 pub(super) fn faults(source: &SourceProgress) -> Option<String> {
     let mut line = format!("{}: ", escape(&source.address));
     for (at, fault) in source.faults.iter().enumerate() {
-        let _ = write!(line, "{}{}", if at > 0 { "; " } else { "" }, fault.trouble);
-        if !fault.detail.is_empty() {
+        let trouble = fault.trouble.to_string();
+        let _ = write!(line, "{}{trouble}", if at > 0 { "; " } else { "" });
+        if !fault.detail.is_empty() && fault.detail != trouble {
             let _ = write!(line, " ({})", escape(&fault.detail));
         }
         if fault.count > 1 {
