@@ -3,6 +3,7 @@
 //! A driver owns a machine of `cordee-core`, tells it what happened, and does what it asks for.
 //! Nothing here knows a protocol beyond the framing; nothing there knows a socket.
 
+mod acceptor;
 mod address;
 pub mod blocks;
 pub mod client;

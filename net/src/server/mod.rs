@@ -27,20 +27,19 @@ use cordee_core::{Limits, Time};
 use rustix::process::{Resource, getrlimit};
 use socket2::Socket;
 
+use crate::acceptor::{Acceptor, AcceptorStop};
 use crate::clock::{Clock, wall};
 use crate::log::Log;
 use crate::socket::listen;
 use crate::sync::Arc;
 use crate::threads::{STACK_BYTES, Thread};
-use acceptor::{Acceptor, AcceptorStop};
 use hub::{Hub, Parts};
-use inbox::{Event, Inbox};
+use inbox::{Accepted, Event, Inbox};
 use keeper::{Keeper, KeeperHandle};
 use node::Node;
 use pump::{Halt, Mailbox, Pump};
 use reader::{Desk, Reader};
 
-mod acceptor;
 mod config;
 mod credit;
 mod error;
@@ -243,8 +242,8 @@ impl Threads {
         let pumps = config.pumps.max(1);
         let descriptors =
             |source: std::io::Error| ServerError::Resource { what: "a descriptor", source };
-        let acceptor = Acceptor::new(listener, Arc::clone(inbox), config.log.clone());
-        let acceptor = acceptor.map_err(descriptors)?;
+        let acceptor = Acceptor::new(listener, config.log.clone()).map_err(descriptors)?;
+        let accepted = Arc::clone(inbox);
         let (keeper, handle) = Keeper::new(Arc::clone(inbox), config.log.clone(), local_addr.ip());
         let mailboxes = (0..pumps).map(|_| Mailbox::new().map(Arc::new));
         let mailboxes = mailboxes.collect::<Result<Vec<_>, _>>().map_err(descriptors)?;
@@ -259,7 +258,9 @@ impl Threads {
         };
         // When one of them cannot be made, `stop` ends those that were.
         let mut threads = Threads { others: Vec::new(), stop };
-        threads.spawn("cordee-accept".to_owned(), inbox, move || acceptor.run())?;
+        threads.spawn("cordee-accept".to_owned(), inbox, move || {
+            acceptor.run(|socket, from| accepted.put_accepted(Accepted { socket, from }));
+        })?;
         let stall = Duration::from_micros(config.limits.stall_us_max);
         for (number, mailbox) in mailboxes.into_iter().enumerate() {
             let pump = Pump::new(mailbox, Arc::clone(inbox), pumps, stall).map_err(descriptors)?;

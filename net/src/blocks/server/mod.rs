@@ -28,12 +28,13 @@ use std::time::{Duration, Instant};
 use cordee_core::blocks::Layout;
 use rustix::process::{Resource, getrlimit};
 
+use crate::acceptor::{Acceptor, AcceptorStop};
 use crate::log::Log;
 use crate::socket::listen;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Mutex, lock};
 use crate::threads::{STACK_BYTES, Thread};
-use acceptor::{Acceptor, AcceptorStop};
+use door::Door;
 use files::Directory;
 use poller::{End, Poller};
 use queue::Queue;
@@ -41,10 +42,10 @@ use shared::Shared;
 use table::Table;
 use worker::Worker;
 
-mod acceptor;
 mod config;
 mod connection;
 mod desk;
+mod door;
 mod error;
 mod fetcher;
 mod files;
@@ -204,8 +205,7 @@ fn start(mut config: BlockServerConfig) -> Result<RunningBlockServer, BlockServe
     let queue = Arc::new(Queue::new());
     let end = Arc::new(Mutex::new(None));
     let clones = || (Arc::clone(&table), Arc::clone(&queue), Arc::clone(&shared));
-    let (table_, queue_, shared_) = clones();
-    let acceptor = Acceptor::new(listener, table_, queue_, shared_).map_err(no_descriptor)?;
+    let acceptor = Acceptor::new(listener, shared.log.clone()).map_err(no_descriptor)?;
     let stopper = BlockServerStopper {
         acceptor: acceptor.stopper(),
         shared: Arc::clone(&shared),
@@ -214,7 +214,14 @@ fn start(mut config: BlockServerConfig) -> Result<RunningBlockServer, BlockServe
     };
     // When a thread cannot be made, dropping this ends those that were.
     let mut running = RunningBlockServer { local_addr, stopper, threads: Vec::new() };
-    running.spawn("cordee-accept".to_owned(), move || acceptor.run())?;
+    let (table_, queue_, shared_) = clones();
+    let door = Door { table: table_, queue: queue_, shared: shared_ };
+    running.spawn("cordee-accept".to_owned(), move || {
+        acceptor.run(|socket, from| {
+            door.receive(socket, from);
+            true
+        });
+    })?;
     let (table_, queue_, shared_) = clones();
     let rest = EndOthers { table: table_, queue: queue_, shared: shared_ };
     let (table_, queue_, shared_) = clones();

@@ -21,7 +21,6 @@ use cordee_core::wire::Reason;
 use cordee_core::{Limits, Outbox, Time};
 use socket2::Socket;
 
-use super::acceptor::AcceptorStop;
 use super::config::OnCrash;
 use super::inbox::{Accepted, Batch, End, Event, Inbox, Taken};
 use super::keeper::KeeperHandle;
@@ -29,6 +28,7 @@ use super::node::Node;
 use super::pump::{Command, Mailbox, Orders, Report};
 use super::reader::Desk;
 use super::storage::{Persisted, Storage};
+use crate::acceptor::AcceptorStop;
 use crate::address;
 use crate::clock::{Clock, wall};
 use crate::log::Log;

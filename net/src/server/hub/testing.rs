@@ -1,7 +1,7 @@
 //! A hub without threads around it, driven by a test.
 
 use super::*;
-use crate::server::acceptor::Acceptor;
+use crate::acceptor::Acceptor;
 use crate::server::keeper::Keeper;
 use crate::server::reader::Desk;
 use crate::server::storage::MemoryStorage;
@@ -11,7 +11,7 @@ use cordee_core::chat::server::Config;
 pub(crate) fn testing<N: Node>(inbox: &Arc<Inbox>, node: impl FnOnce(Config) -> N) -> Hub<N> {
     let listen = crate::socket::listen("127.0.0.1:0".parse().expect("an address"));
     let listener = listen.expect("a free port");
-    let acceptor = Acceptor::new(listener, Arc::clone(inbox), Log::none());
+    let acceptor = Acceptor::new(listener, Log::none());
     let from = "127.0.0.1".parse().expect("an address");
     let (_, keeper) = Keeper::new(Arc::clone(inbox), Log::none(), from);
     let limits = Limits::default();

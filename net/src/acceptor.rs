@@ -1,4 +1,4 @@
-//! The acceptor: takes connections off the listener and hands them to the hub.
+//! The acceptor of any server: takes connections off its listener and hands them on.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 
-use super::inbox::{Accepted, Inbox};
 use crate::log::Log;
 use crate::socket::prepare;
 use crate::sync::Arc;
@@ -28,7 +27,6 @@ impl AcceptorStop {
 pub(crate) struct Acceptor {
     listener: Socket,
     stop: Arc<AcceptorStop>,
-    inbox: Arc<Inbox>,
     log: Log,
     /// Given up when there are no descriptors, so that who waits can be refused.
     spare: Option<OwnedFd>,
@@ -36,25 +34,33 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: Socket, inbox: Arc<Inbox>, log: Log) -> std::io::Result<Self> {
+    /// # Errors
+    ///
+    /// When there is no descriptor for its own needs.
+    pub(crate) fn new(listener: Socket, log: Log) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AcceptorStop(new_descriptor()?));
         let spare = Some(new_descriptor()?);
-        Ok(Acceptor { listener, stop, inbox, log, spare, starved: false })
+        Ok(Acceptor { listener, stop, log, spare, starved: false })
     }
 
     pub(crate) fn stopper(&self) -> Arc<AcceptorStop> {
         Arc::clone(&self.stop)
     }
 
-    /// Accepts until it is stopped or the hub is gone.
-    pub(crate) fn run(mut self) {
+    /// Accepts until it is stopped or `take` returns that nobody wants connections any more.
+    pub(crate) fn run(mut self, mut take: impl FnMut(Socket, SocketAddr) -> bool) {
         while !self.wait(None) {
             loop {
                 match self.listener.accept() {
                     Ok((socket, from)) => {
                         self.starved = false;
-                        if !self.hand_over(socket, &from) {
+                        // Either fails only when the connection has gone already.
+                        let (Some(from), Ok(())) = (from.as_socket(), prepare(&socket)) else {
+                            continue;
+                        };
+                        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                        if !take(socket, from) {
                             return;
                         }
                     }
@@ -72,14 +78,6 @@ impl Acceptor {
                 }
             }
         }
-    }
-
-    /// Returns whether the hub is still there.
-    fn hand_over(&self, socket: Socket, from: &SockAddr) -> bool {
-        // Either fails only when the connection has gone already.
-        let (Some(from), Ok(())) = (from.as_socket(), prepare(&socket)) else { return true };
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        self.inbox.put_accepted(Accepted { socket, from })
     }
 
     /// Without descriptors: takes one who waits, at the cost of the spare one, and closes, so that
