@@ -317,7 +317,8 @@ mod tests {
     }
 
     fn is_believed(origins: &[FloorOrigin], authors: &[FloorAuthor]) -> bool {
-        let floor = Floor { origins: origins.to_vec(), authors: authors.to_vec(), forgot: false };
+        let (origins, authors) = (origins.to_vec(), authors.to_vec());
+        let floor = Floor { origins, pasts: Vec::new(), authors, forgot: false };
         floor.is_believable()
     }
 
