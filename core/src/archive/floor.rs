@@ -317,8 +317,12 @@ mod tests {
     }
 
     fn is_believed(origins: &[FloorOrigin], authors: &[FloorAuthor]) -> bool {
-        let (origins, authors) = (origins.to_vec(), authors.to_vec());
-        let floor = Floor { origins, pasts: Vec::new(), authors, forgot: false };
+        let floor = Floor {
+            origins: origins.to_vec(),
+            authors: authors.to_vec(),
+            forgot: false,
+            pasts: Vec::new(),
+        };
         floor.is_believable()
     }
 
