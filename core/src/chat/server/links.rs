@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Both may dial. Of two connections the one that the lesser id dialled stays. So while its dial
-//! is under way, no link is made of the other's: what is sent on it would be sent twice.
+//! is under way, no link is made of the other's: what is sent on it would be sent twice. Nor is a
+//! link made while what the peer wrote is on its way from others, for the peer would push that, too.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -30,7 +31,8 @@ use crate::wire::{Fixed64, Message, Reason, Seq, VERSION_MAJOR, VERSION_MINOR};
 
 /// Pairs in one part of a vector: 45 bytes each at the most.
 const VECTOR_PART: usize = 1_024;
-/// For how long a connection waits for one that would take its place.
+/// For how long a connection waits for one that would take its place, or for what others send of
+/// what its peer wrote.
 const DOUBLE_US_MAX: u64 = 500 * MILLI_US;
 /// Keys of earlier foundings that are remembered.
 const OLD_KEYS_MAX: usize = 16;
@@ -429,19 +431,19 @@ impl ChatServer {
     }
 
     /// Says that everything was told, and makes a link once the peer has said so, too; unless
-    /// another connection is about to take the place of this one.
+    /// something would then be sent twice, and is settled soon.
     fn go_on_linking(&mut self, now: Time, id: ConnId, out: &mut Outbox<Effect>) {
         let Some(conn) = self.conns.get(id) else { return };
         let Some(peer) = conn.peer().filter(|peer| peer.stage == Stage::Syncing) else { return };
-        let may_be_double = !peer.dialled_here
-            && self.id < peer.server
-            && now.since_us(conn.opened) < DOUBLE_US_MAX
-            && self.members.is_dialled(peer.server, &peer.address);
-        if may_be_double {
+        let is_new = now.since_us(conn.opened) < DOUBLE_US_MAX;
+        let is_fetching = || !peer.told_all && self.is_fetching(now, peer.origin);
+        if is_new && (self.may_be_double(peer) || is_fetching()) {
             return;
         }
         let (told, heard) = (peer.told_all, peer.heard_all);
         if !told {
+            // What came from others since the vector was told is not to be pushed.
+            self.tell_held_to(id, true, out);
             self.send(id, &Linked { reserved: 0 }, out);
         }
         if let Some(peer) = self.conns.get_mut(id).and_then(Conn::peer_mut) {
@@ -450,6 +452,13 @@ impl ChatServer {
         if heard {
             self.link(id, out);
         }
+    }
+
+    /// Whether another connection is about to take the place of this one.
+    fn may_be_double(&self, peer: &Peer) -> bool {
+        !peer.dialled_here
+            && self.id < peer.server
+            && self.members.is_dialled(peer.server, &peer.address)
     }
 
     /// The link stands, and our own log flows to it.

@@ -311,6 +311,14 @@ impl ChatServer {
         }
     }
 
+    /// Whether entries of an origin are on their way from a server that did not write them, or came
+    /// and are not stored yet, so that its own server is not told of them.
+    pub(super) fn is_fetching(&self, now: Time, origin: Origin) -> bool {
+        let Some(reference) = self.archive.find_origin(&origin) else { return false };
+        let is_coming = self.pulls.get(&reference).is_some_and(|asked| asked.again > now);
+        is_coming || self.holds(reference) < self.archive.shown(reference)
+    }
+
     /// Whether an origin's own server pushes it, or is about to: it is linked, or has only just
     /// become known and is being met. Pulling it from another as well would move it twice.
     fn is_pushed(&self, now: Time, origin: &Origin) -> bool {
@@ -345,7 +353,7 @@ impl ChatServer {
         self.for_each_link(|server, peer| server.tell_held_to(peer, all, out));
     }
 
-    fn tell_held_to(&mut self, id: ConnId, all: bool, out: &mut Outbox<Effect>) {
+    pub(super) fn tell_held_to(&mut self, id: ConnId, all: bool, out: &mut Outbox<Effect>) {
         let mut news = core::mem::take(&mut self.news);
         news.clear();
         let Some(peer) = self.conns.get(id).and_then(Conn::peer) else { return };
