@@ -279,3 +279,28 @@ fn what_is_on_its_way_is_not_asked_for_again() {
         assert!((300..=330).contains(&resent), "{resent} were sent where 300 were missing");
     }
 }
+
+/// A server that is linked with one of the others asks it for what the third wrote. Meanwhile it
+/// meets the third, which is not to send that as well.
+#[test]
+fn what_is_on_its_way_from_another_is_not_pushed() {
+    for seed in 0..30 {
+        let options = Options { latency_us: (100, 40_000), ..three() };
+        let mut world = meshed(seed, options);
+        world.run_ms(500);
+        let clients = world.join_clients(&[("a", 0)]);
+        world.cut(1, 0, Cut::Stall);
+        world.cut(1, 2, Cut::Stall);
+        world.run_ms(2_000);
+        for at in 0..200 {
+            world.say(clients[0], "#all", &format!("{at}"));
+        }
+        world.wait(5_000, "all is safe", |world| world.client(clients[0]).unacknowledged() == 0);
+        let before = world.resent();
+        world.heal_all();
+        world.wait(10_000, "all link", |world| world.is_meshed() && world.is_converged());
+        world.run_ms(1_000);
+        let resent = world.resent() - before;
+        assert!(resent <= 220, "seed {seed}: {resent} were sent where 200 were missing");
+    }
+}
