@@ -52,6 +52,8 @@ fn wrong_usage_is_2_and_one_line() {
         (&["__block-server"], "cordee alone"),
         (&["forget"], "server"),
         (&["status", "a b:1"], "a b:1"),
+        (&["fetch", ""], "names nothing"),
+        (&["fetch", "/"], "names nothing"),
         (&["__chat-server"], "cordee alone"),
     ] {
         let output = run(args);

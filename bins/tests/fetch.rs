@@ -183,6 +183,10 @@ fn what_is_not_verified_says_so() {
     let fetched = fetch(directory.path(), "film", &[&server.address], &["--verify", "none"]);
     assert_eq!(fetched.done()["verified"], false);
     is_there(directory.path(), "film", &bytes);
+    // That the right version was asked for proves nothing of the bytes.
+    let args = ["--verify", "none", "--hash", &hash(&bytes), "--force"];
+    let fetched = fetch(directory.path(), "film", &[&server.address], &args);
+    assert!(fetched.done()["hash"].is_null(), "{fetched:?}");
 }
 
 #[test]

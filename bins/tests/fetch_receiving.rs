@@ -175,6 +175,25 @@ fn what_is_at_the_target_is_looked_at_first() {
 }
 
 #[test]
+fn only_a_file_is_replaced() {
+    let bytes = content(100_000);
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = Source::start(Manner::Good, &bytes, BLOCK);
+    let film = directory.path().join("film");
+    std::os::unix::fs::symlink("nowhere", &film).expect("made");
+    let fetched = fetch(directory.path(), "film", &[&source.address], &[]);
+    assert!(fetched.why().contains("--force"), "{fetched:?}");
+    assert!(film.is_symlink());
+    std::fs::remove_file(&film).expect("it is ours");
+    let made = Command::new("mkfifo").arg(&film).status().expect("mkfifo (of coreutils) runs");
+    assert!(made.success());
+    for args in [&[][..], &["--force"]] {
+        let fetched = fetch(directory.path(), "film", &[&source.address], args);
+        assert!(fetched.why().contains("a pipe"), "{fetched:?}");
+    }
+}
+
+#[test]
 fn standard_output_gets_the_file_in_order() {
     let bytes = content(40_000_001);
     let sources = [0, 1].map(|_| Source::start(Manner::Good, &bytes, BLOCK));

@@ -192,6 +192,9 @@ fn fail(
 /// What the arguments mean.
 fn config(args: &Fetch) -> Result<FetchConfig, Failure> {
     let name = args.name.trim_end_matches('/').to_owned();
+    if name.is_empty() {
+        return Err(usage(format!("{:?} names nothing: say which file or directory", args.name)));
+    }
     let sources: Result<Vec<Source>, Failure> = args.from.iter().map(|text| source(text)).collect();
     let mut config = FetchConfig::new(name, sources?, target(args)?);
     if config.sources.is_empty() {

@@ -21,14 +21,15 @@ pub(super) fn fetch(
 ) -> Result<Report, FetchError> {
     let begun = Instant::now();
     if let Target::File(path) = target {
-        check_place(path)?;
+        check_place(path, config.force)?;
     }
     let known = hub.agree(name)?;
     let mut report = Report {
         name: name.to_owned(),
         path: None,
         bytes: known.layout.length(),
-        hash: known.root,
+        // Nobody looked whether the bytes have it.
+        hash: known.root.filter(|_| config.verify == Verify::Full),
         verified: known.manifest.is_some(),
         was_there: false,
         resumed_bytes: 0,
@@ -52,11 +53,22 @@ pub(super) fn fetch(
 }
 
 /// What can be said before anybody is asked.
-fn check_place(path: &Path) -> Result<(), FetchError> {
+fn check_place(path: &Path, force: bool) -> Result<(), FetchError> {
     let directory = directory_of(path);
     std::fs::metadata(directory)
-        .map(drop)
-        .map_err(|error| FetchError::target("write into", directory, error))
+        .map_err(|error| FetchError::target("write into", directory, error))?;
+    // What a link leads to, where it leads anywhere, is compared later.
+    let is_dangling = || std::fs::metadata(path).is_err();
+    match std::fs::symlink_metadata(path).map(|found| found.file_type()) {
+        Ok(kind) if kind.is_symlink() && !force && is_dangling() => {
+            Err(FetchError::Exists { path: PathText(path.to_owned()) })
+        }
+        Ok(kind) if !kind.is_symlink() && !kind.is_file() && !kind.is_dir() => {
+            let why = std::io::Error::other("it is a device, a pipe or a socket");
+            Err(FetchError::target("replace", path, why))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn to_file(
