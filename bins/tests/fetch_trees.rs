@@ -108,3 +108,20 @@ fn has_unfinished(directory: &Path) -> bool {
         path.to_string_lossy().contains(".part") || path.is_dir() && has_unfinished(&path)
     })
 }
+
+#[test]
+fn many_small_files_keep_to_the_rate() {
+    let served = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(served.path().join("many")).expect("made");
+    for at in 0..10 {
+        let path = served.path().join(format!("many/{at}"));
+        std::fs::write(path, content(100_000)).expect("written");
+    }
+    let server = Server::start(served.path(), &[]);
+    let args = ["--limit-rate", "500K"];
+    let fetched = fetch(directory.path(), "many", &[&server.address], &args);
+    let seconds = fetched.done()["seconds"].as_f64().expect("a number");
+    // It cannot be faster but for the last file; how much slower it is depends on the machine.
+    assert!(seconds > 1.6, "{seconds} s");
+}

@@ -119,10 +119,22 @@ fn run_lane(
         let _ = sender.send(Told::Event { lane, event });
     };
     let mut hub = Hub::new(config.clone(), cancel.clone(), &mut tell);
+    let (begun, mut received) = (Instant::now(), 0_u64);
     while !cancel.is_cancelled() {
+        if let Some(rate) = config.limit_rate {
+            // Each file begins with what its first block costs; many of them keep to the rate, too.
+            let due = Duration::from_secs_f64(received as f64 / rate.max(1) as f64);
+            // It ends early when the fetch is cancelled.
+            let _ = cancel.signal().recv_timeout(due.saturating_sub(begun.elapsed()));
+        }
         let Some(listed) = files.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
         let result = place(&config.name, root, &listed.name)
             .and_then(|path| file::fetch(&mut hub, &config, &listed.name, &Target::File(path)));
+        let sources = match &result {
+            Ok(report) => &report.sources[..],
+            Err(error) => error.sources(),
+        };
+        received += sources.iter().map(|source| source.bytes).sum::<u64>();
         let name = listed.name.clone();
         let length = listed.length;
         let result = Box::new(result);
