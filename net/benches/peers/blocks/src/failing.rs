@@ -121,6 +121,9 @@ pub(crate) fn frozen(arguments: &Arguments, world: &World) -> Result<bool> {
                     servers[1].freeze();
                 }
             })?;
+            if !frozen {
+                return Err("the file came before a server could be frozen".into());
+            }
             let wall = report.elapsed.as_secs_f64();
             walls.push(if share < 0.5 { wall / ideal } else { wall - ideal });
             double.push(duplicates(&report));
@@ -144,7 +147,7 @@ pub(crate) fn killed(arguments: &Arguments, world: &World) -> Result<bool> {
     warm(world, &servers)?;
     let whole_s = LONGEST.min(world.size) as f64 / (400.0 * MIB);
     let mut random = blake3::Hasher::new().update(&std::process::id().to_le_bytes()).finalize_xof();
-    let mut ratios = Vec::new();
+    let (mut ratios, mut rest) = (Vec::new(), Vec::new());
     while ratios.len() < arguments.pairs.max(5) {
         world.clean();
         let mut draw = [0; 4];
@@ -172,10 +175,12 @@ pub(crate) fn killed(arguments: &Arguments, world: &World) -> Result<bool> {
         let sources = servers.into_iter().map(source).collect::<std::result::Result<_, _>>()?;
         let report = Fetch::new(one::config(SLOW, sources, world.target())).run(|_| ())?;
         world.check(SLOW, true)?;
+        rest.push(100.0 * missing as f64 / report.bytes as f64);
         ratios.push(one::came(&report) as f64 / missing as f64);
     }
     world.clean();
-    Ok(row("kill -9: bytes sent again ÷ missing", "", &ratios, Bound::Most(1.05, 1.01)))
+    row("kill -9: missing of the file", "%", &rest, Bound::Told);
+    Ok(row("kill -9: bytes sent ÷ bytes missing", "", &ratios, Bound::Most(1.05, 1.01)))
 }
 
 /// Bytes of blocks that are not in the unfinished file.

@@ -132,6 +132,11 @@ pub(crate) fn client(command: &mut Command, servers: &[&Server]) -> Result<(Took
     Ok((took, String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
+/// Processor time of this program so far, in seconds.
+pub(crate) fn own_cpu_s() -> f64 {
+    times("self")[0]
+}
+
 /// Processor time of a process, and that of its children which were waited for, in seconds.
 fn times(pid: &str) -> [f64; 2] {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
