@@ -8,7 +8,7 @@ use crate::framing::{
     BUFFER_BYTES_MAX, Deframer, FRAME_BYTES_MAX, HEADER_BYTES, frames as whole_frames,
 };
 use crate::wire::entry::Portable;
-use crate::wire::{Field, Message, Reader, WireError, chat, hello, reencode};
+use crate::wire::{Field, Message, Reader, WireError, block, chat, hello, reencode};
 
 /// A stream gives the same frames, and the same error at the same place, however it is cut into
 /// pieces. The first byte says how long a frame may be, the second how the stream is cut.
@@ -109,7 +109,8 @@ pub fn wire(data: &[u8]) {
     assert_eq!(read_and_write(*kind, &once, &mut twice), Ok(()), "what we write can be read");
     assert_eq!(once, twice, "and means the same");
     // A reason that we do not know is read as one that says so.
-    let with_reason = [hello::Bye::KIND, chat::Failed::KIND, chat::Renamed::KIND];
+    let with_reason =
+        [hello::Bye::KIND, chat::Failed::KIND, chat::Renamed::KIND, block::Refused::KIND];
     if !with_reason.contains(kind) {
         assert_eq!(once, payload[..once.len()], "there is no other form of it");
     }

@@ -273,7 +273,10 @@ impl ChatServer {
         let Some(conn) = self.conns.get(other) else { return Ok(()) };
         let Some(peer) = conn.peer() else { return Ok(()) };
         let silent = now.since_us(conn.heard) > 2 * self.limits().beat_us;
-        if peer.origin != hello.origin {
+        // It took a new origin while it introduced itself on both connections.
+        let was_born_again =
+            !peer.is_linked() && hello.origin > peer.origin && hello.address == peer.address;
+        if peer.origin != hello.origin && !was_born_again {
             // It started anew, or somebody else goes by its id. While the other one is heard,
             // it is the one that stays.
             if !silent {
