@@ -45,6 +45,7 @@ mod delivery;
 mod entries;
 mod floors;
 mod hand_back;
+mod history;
 mod inlet;
 mod links;
 mod members;
